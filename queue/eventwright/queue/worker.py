@@ -1,0 +1,368 @@
+"""An RQ worker that attends to many runs at once in one process.
+
+The event loop runs the handles and nothing else. Two threads talk to Redis: one takes wake-ups, one keeps the books
+(heartbeats, what has ended, commands, leftovers of dead workers), both in batches. No step waits for the books, so runs
+go on and end while Redis is away.
+
+Every write to the books may be lost or done twice: a run is claimed in the database, and what was left there rings
+again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+from redis.client import PubSub
+from redis.exceptions import RedisError
+from rq.command import parse_payload
+from rq.executions import Execution
+from rq.job import JobStatus
+from rq.job_lifecycle import format_exc_info
+from rq.serializers import JSONSerializer
+from rq.suspension import WORKERS_SUSPENDED
+from rq.utils import now
+from rq.worker.base import BaseWorker, WorkerStatus
+from rq.worker_registration import clean_worker_registry, register
+
+from eventwright.queue.jobs import WakeUpJob
+from eventwright.queue.wakeups import connect, lane_queue
+
+BEAT_SECONDS = 2
+LEASE_SECONDS = 6
+"""A job whose worker has not written for this long has been abandoned."""
+SHOWN_SECONDS = 60
+"""How long `rq info` shows a worker that was killed."""
+POLL_SECONDS = 0.5
+"""How long one blocking pop waits, and so how soon an idle worker notices that it shall stop."""
+LOOK_SECONDS = 0.1
+"""How often the books look for a command or the end."""
+MOST_AT_ONCE = 50
+"""Wake-ups taken in one batch."""
+
+logger = logging.getLogger(__name__)
+
+Handle = Callable[[str], Awaitable[None]]
+
+
+class Attended(NamedTuple):
+    """A wake-up that this worker has begun with, and RQ's record of it."""
+
+    job: WakeUpJob
+    execution: Execution
+
+
+class Ended(NamedTuple):
+    """How a wake-up ended: `error` is None, what the handle raised, or a CancelledError."""
+
+    attended: Attended
+    error: BaseException | None
+
+
+class Worker(BaseWorker):
+    """A worker of one lane, seen by `rq info` like any other. Building it connects to nothing.
+
+    - `url`: Redis' address;
+    - `concurrency`: how many handles run at once;
+    - `drain_seconds`: how long a warm shutdown waits for those that run; then they are cancelled.
+    """
+
+    job_class = WakeUpJob
+
+    def __init__(self, url: str, *, lane: str = "default", concurrency: int = 100, drain_seconds: float = 30.0) -> None:
+        host, pid = socket.gethostname(), os.getpid()
+        redis = connect(url)
+        super().__init__(
+            [lane_queue(lane, redis)],
+            name=f"{host}.{pid}.{secrets.token_hex(4)}",
+            connection=redis,
+            serializer=JSONSerializer,
+            worker_ttl=SHOWN_SECONDS,
+            prepare_for_work=False,  # else it connects here
+        )
+        self.hostname, self.pid = host, pid
+        self.birth_date = self.last_heartbeat = now()
+        self.queue = self.queues[0]
+        self.concurrency, self.drain_seconds = concurrency, drain_seconds
+        self._running: set[asyncio.Task[None]] = set()
+        self._ended: SimpleQueue[Ended] = SimpleQueue()
+        self._closing = threading.Event()
+        self._suspended = False
+        self._troubled: set[str] = set()
+        self._seen_on_their_way: set[bytes] = set()
+
+    async def serve(self, handle: Handle, stopping: asyncio.Event) -> None:
+        """Call `handle` with the run id of each wake-up, until `stopping` is set; then drain and return.
+
+        RQ's own shutdown command sets `stopping` too. A handle that raises is a failed job in RQ and ends nothing else.
+        A worker serves once.
+        """
+        loop = asyncio.get_running_loop()
+        stop = loop.create_task(stopping.wait())
+        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="eventwright-rq") as threads:
+            books = loop.run_in_executor(threads, self._keep_books, partial(loop.call_soon_threadsafe, stopping.set))
+            try:
+                await self._attend_all(handle, stop, books, threads)
+                await asyncio.wait({stop, *self._running}, timeout=self.drain_seconds, return_when="ALL_COMPLETED")
+            finally:
+                await self._close([stop, *self._running], books)
+
+    # On the event loop
+
+    async def _attend_all(
+        self, handle: Handle, stop: asyncio.Task[bool], books: asyncio.Future[None], threads: ThreadPoolExecutor
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        pause = POLL_SECONDS
+        while not stop.done():
+            if books.done():
+                books.result()  # the books ended before they were closed: raise why
+            free = self.concurrency - len(self._running)
+            if not free:
+                await asyncio.wait({stop, books, *self._running}, return_when="FIRST_COMPLETED")
+            elif self._suspended:
+                await asyncio.wait({stop, books}, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
+            else:
+                try:
+                    taken = await loop.run_in_executor(threads, self._take, min(free, MOST_AT_ONCE))
+                except (RedisError, OSError) as error:
+                    self._note_redis("taking wake-ups", error)
+                    await asyncio.wait({stop, books}, timeout=pause, return_when="FIRST_COMPLETED")
+                    pause = min(2 * pause, 5.0)
+                    continue
+                self._note_redis("taking wake-ups", None)
+                pause = POLL_SECONDS
+                for attended in taken:
+                    self._begin(handle, attended)
+
+    def _begin(self, handle: Handle, attended: Attended) -> None:
+        async def attend() -> None:
+            await handle(attended.job.run_id)
+
+        task = asyncio.get_running_loop().create_task(attend(), name=f"wake-up {attended.job.id}")
+        self._running.add(task)
+        task.add_done_callback(partial(self._end, attended))
+
+    def _end(self, attended: Attended, task: asyncio.Task[None]) -> None:
+        # A callback, because a task that is cancelled before its first step never enters a try of its own.
+        self._running.discard(task)
+        attended.job.ended_at = now()
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        self._ended.put(Ended(attended, error))
+
+    async def _close(self, tasks: list[asyncio.Task[Any]], books: asyncio.Future[None]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._closing.set()
+        await books
+
+    def _note_redis(self, doing: str, error: Exception | None) -> None:
+        """Say once that Redis went away, and once that it is back."""
+        if error and doing not in self._troubled:
+            self._troubled.add(doing)
+            logger.warning("%s: Redis is away (%s); runs are found by the sweep until it is back", doing, error)
+        elif not error and doing in self._troubled:
+            self._troubled.remove(doing)
+            logger.warning("%s: Redis is back", doing)
+
+    # On the thread that takes
+
+    def _take(self, most: int) -> list[Attended]:
+        """Wait shortly for wake-ups and begin the books of up to `most` of them."""
+        key, on_their_way = self.queue.key, self.queue.intermediate_queue_key
+        first = self.connection.blmove(key, on_their_way, POLL_SECONDS)  # type: ignore[arg-type]
+        if first is None:
+            return []
+        with self.connection.pipeline(transaction=False) as pipe:
+            for _ in range(most - 1):
+                pipe.lmove(key, on_their_way)
+            job_ids = [first, *(job_id for job_id in pipe.execute() if job_id is not None)]
+        return self._start(job_ids)
+
+    def _start(self, job_ids: list[bytes]) -> list[Attended]:
+        jobs = self._read(job_ids)
+        begun = []
+        with self.connection.pipeline() as pipe:
+            for job in jobs:
+                execution = Execution.create(job, LEASE_SECONDS, pipeline=pipe, worker_name=self.name)
+                self.executions[execution.id] = execution
+                job.prepare_for_execution(self.name, pipeline=pipe)
+                begun.append(Attended(job, execution))
+            for job_id in job_ids:
+                pipe.lrem(self.queue.intermediate_queue_key, 1, job_id)  # type: ignore[arg-type]
+            self.set_state(WorkerStatus.BUSY if self.executions else WorkerStatus.IDLE, pipeline=pipe)
+            try:
+                pipe.execute()
+            except (RedisError, OSError):
+                for attended in begun:
+                    self.executions.pop(attended.execution.id, None)
+                raise
+        return begun
+
+    def _read(self, job_ids: list[bytes]) -> list[WakeUpJob]:
+        """The jobs of these ids, without those that are gone or that nobody can read."""
+        with self.connection.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hgetall(_job_key(job_id))
+            hashes = pipe.execute(raise_on_error=False)
+        jobs = []
+        for job_id, fields in zip(job_ids, hashes, strict=True):
+            if not fields:
+                continue
+            try:
+                job = WakeUpJob(job_id.decode(), connection=self.connection, serializer=JSONSerializer)
+                job.restore(fields)
+            except Exception:  # anybody's bytes: RQ raises a dozen kinds
+                logger.exception("job %r is no wake-up and cannot be read; it was removed", job_id)
+                self.connection.delete(_job_key(job_id))
+                continue
+            job.origin = self.queue.name  # RQ finds its registries by this, and a forged job may say otherwise
+            jobs.append(job)
+        return jobs
+
+    # On the thread that keeps the books
+
+    def _keep_books(self, stop: Callable[[], object]) -> None:
+        ended: list[Ended] = []
+        next_beat = 0.0
+        with self.connection.pubsub(ignore_subscribe_messages=True) as commands:  # type: ignore[no-untyped-call]
+            while not self._closing.is_set():
+                ended += self._wait_for_ended()
+                try:
+                    self._record(ended)
+                    ended = []
+                    if time.monotonic() >= next_beat:
+                        self._beat()
+                        self._clean()
+                        next_beat = time.monotonic() + BEAT_SECONDS
+                    self._obey(commands, stop)
+                    self._note_redis("keeping the books", None)
+                except (RedisError, OSError) as error:
+                    self._note_redis("keeping the books", error)
+                    self._closing.wait(POLL_SECONDS)
+        self._sign_off(ended)
+
+    def _wait_for_ended(self) -> list[Ended]:
+        """All that have ended by now; waits shortly for the first."""
+        ended: list[Ended] = []
+        with suppress(Empty):
+            ended.append(self._ended.get(timeout=LOOK_SECONDS))
+            while True:
+                ended.append(self._ended.get_nowait())
+        return ended
+
+    def _record(self, ended: list[Ended]) -> None:
+        """Take what has ended out of RQ's books. Raises RedisError or OSError with the finished ones still in."""
+        if not ended:
+            return
+        with self.connection.pipeline() as pipe:
+            for (job, execution), error in ended:
+                if error is None:
+                    self.increment_successful_job_count(pipe)
+                    self.increment_total_working_time(_working_time(job), pipe)
+                if error is None or isinstance(error, asyncio.CancelledError):
+                    # A cancelled one is not rung again from here: the sweep does, when its lease is free.
+                    self.executions.pop(execution.id, None)
+                    execution.delete(job, pipe)
+                    pipe.delete(job.key)
+            self.set_state(self._present_state(), pipeline=pipe)
+            pipe.execute()
+        for attended, error in ended:
+            if error is not None and not isinstance(error, asyncio.CancelledError):
+                self._record_failure(attended, error)
+
+    def _record_failure(self, attended: Attended, error: BaseException) -> None:
+        job, execution = attended
+        logger.error("wake-up %s failed", job.id, exc_info=error)
+        reason = format_exc_info((type(error), error, error.__traceback__))
+        try:
+            self.handle_job_failure(job, self.queue, exc_string=reason, execution=execution)
+        except Exception:  # a forged job must not end the worker, whatever RQ makes of its fields
+            logger.exception("RQ could not record the failure of %s; it will be removed as abandoned", job.id)
+        finally:
+            self.executions.pop(execution.id, None)
+
+    def _beat(self) -> None:
+        """Say that this worker lives, all of it each time, since Redis may have forgotten; renew the leases."""
+        registry = self.queue.started_job_registry
+        with self.connection.pipeline() as pipe:
+            pipe.hset(self.key, mapping=self.serialize())
+            register(self, pipe)
+            self.heartbeat(SHOWN_SECONDS, pipeline=pipe)
+            self.set_state(self._present_state(), pipeline=pipe)
+            for execution in list(self.executions.values()):
+                execution.heartbeat(registry, LEASE_SECONDS, pipeline=pipe)
+            pipe.exists(WORKERS_SUSPENDED)
+            self._suspended = bool(pipe.execute()[-1])
+
+    def _present_state(self) -> WorkerStatus:
+        if self.executions:
+            return WorkerStatus.BUSY
+        return WorkerStatus.SUSPENDED if self._suspended else WorkerStatus.IDLE
+
+    def _clean(self) -> None:
+        """Remove the jobs that dead workers left, begun or on their way; the sweep rings for their runs again."""
+        started, on_their_way = self.queue.started_job_registry.key, self.queue.intermediate_queue_key
+        with self.connection.pipeline(transaction=False) as pipe:
+            pipe.zrangebyscore(started, "-inf", int(time.time()) - 1)
+            pipe.lrange(on_their_way, 0, -1)
+            abandoned, waiting = pipe.execute()
+            # From list to start takes milliseconds, so whoever is there at two beats was forgotten.
+            stuck = self._seen_on_their_way.intersection(waiting)
+            self._seen_on_their_way = set(waiting)
+            for entry in abandoned:
+                pipe.hget(_job_key(entry.partition(b":")[0]), "status")
+            for entry, status in zip(abandoned, pipe.execute(), strict=True):
+                pipe.zrem(started, entry)
+                if status == JobStatus.STARTED.encode():  # else it has been rung again
+                    pipe.delete(_job_key(entry.partition(b":")[0]))
+            for job_id in stuck:
+                pipe.lrem(on_their_way, 0, job_id)  # type: ignore[arg-type]
+                pipe.delete(_job_key(job_id))
+            pipe.execute()
+        self.queue.failed_job_registry.cleanup()
+        clean_worker_registry(self.queue)
+
+    def _obey(self, commands: PubSub, stop: Callable[[], object]) -> None:
+        if not commands.subscribed:
+            commands.subscribe(self.pubsub_channel_name)
+        while message := commands.get_message():
+            try:
+                payload = parse_payload(message)
+            except ValueError:
+                payload = message
+            if payload.get("command") == "shutdown":
+                stop()
+            else:
+                logger.warning("ignored the RQ command %r: runs are ended with `eventwright cancel`", payload)
+
+    def _sign_off(self, ended: list[Ended]) -> None:
+        try:
+            self._record(ended + self._wait_for_ended())
+            self.register_death()  # type: ignore[no-untyped-call]
+        except (RedisError, OSError) as error:
+            logger.warning("could not sign off (%s); `rq info` shows this worker for %s s", error, SHOWN_SECONDS)
+        finally:
+            self.connection.close()
+
+
+def _working_time(job: WakeUpJob) -> timedelta:
+    return job.ended_at - job.started_at if job.ended_at and job.started_at else timedelta()
+
+
+def _job_key(job_id: bytes) -> bytes:
+    # Not `Job.key_for`: an id that somebody else wrote need not be text.
+    return f"{WakeUpJob.redis_job_namespace_prefix}".encode() + job_id

@@ -1,0 +1,79 @@
+"""What can go wrong between the engine and its store. Each error is the builtin it is, carries the wrong value and says what to do."""
+
+from __future__ import annotations
+
+
+class EventwrightError(Exception):
+    """The root of every error that Eventwright raises."""
+
+
+class UnknownRun(EventwrightError, LookupError):
+    """No run has this id."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"no run has the id {run_id!r}; `eventwright runs` lists the ones there are")
+
+
+class UnknownReview(EventwrightError, LookupError):
+    """No review has this id."""
+
+    def __init__(self, review_id: str) -> None:
+        self.review_id = review_id
+        super().__init__(f"no review has the id {review_id!r}; `eventwright reviews` lists the open ones")
+
+
+class UnknownEvent(EventwrightError, LookupError):
+    """No stored event has this number."""
+
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        super().__init__(f"no stored event has the uid {uid!r}; `GET /v1/events` lists them")
+
+
+class IllegalMove(EventwrightError, ValueError):
+    """A run was asked to move where its present state does not lead."""
+
+    def __init__(self, run_id: str, state: str, wanted: str) -> None:
+        self.run_id, self.state, self.wanted = run_id, state, wanted
+        super().__init__(f"run {run_id} is {state} and cannot become {wanted}")
+
+
+class LeaseLost(EventwrightError, RuntimeError):
+    """A worker wrote for a run that another worker has taken over since; the write was refused."""
+
+    def __init__(self, run_id: str, fence: int, current: int | None) -> None:
+        self.run_id, self.fence, self.current = run_id, fence, current
+        super().__init__(
+            f"run {run_id} was taken over: this worker holds fence {fence}, the run is at {current}; nothing was written"
+        )
+
+
+class DuplicateEvent(EventwrightError, ValueError):
+    """An event with this source and id is stored already (found by the unique index, in the insert itself)."""
+
+    def __init__(self, source: str, event_id: str) -> None:
+        self.source, self.event_id = source, event_id
+        super().__init__(f"event {event_id!r} from {source!r} is stored already")
+
+
+class DecisionRefused(EventwrightError, ValueError):
+    """A review took no decision from this caller: it was not open any more when the decision came to be written."""
+
+    def __init__(self, review_id: str, state: str) -> None:
+        self.review_id, self.state = review_id, state
+        super().__init__(f"review {review_id} is {state}, not open")
+
+
+class StoreUnavailable(EventwrightError, ConnectionError):
+    """The database did not take the write; nothing was stored. Try again."""
+
+
+class SchemaOutdated(EventwrightError, RuntimeError):
+    """The database is at another schema revision than this code."""
+
+    def __init__(self, found: str | None, wanted: str) -> None:
+        self.found, self.wanted = found, wanted
+        super().__init__(
+            f"the database is at revision {found!r}, this code wants {wanted!r}; run `eventwright db upgrade`"
+        )

@@ -1,0 +1,233 @@
+"""What the store keeps, as values: runs, reviews and decisions, effects, journal entries. Nothing here knows a database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from eventwright.runs.event import Event
+from eventwright.runs.states import Documented, Outcome, Reason, RunState
+
+
+class EventState(Documented):
+    ACCEPTED = "accepted", "answered with a 2xx; its (source, id) is taken"
+    REFUSED = "refused", "kept for an operator; its (source, id) is still free, corrected it may come again"
+
+
+class ReviewState(Documented):
+    OPEN = "open", "waits for a person"
+    DECIDED = "decided", "one decision won; it is final"
+    EXPIRED = "expired", "the deadline passed and its default action was taken"
+    SUPERSEDED = "superseded", "what it asked about is not going to happen any more"
+    CANCELLED = "cancelled", "its run was ended by an operator"
+
+
+class ReviewKind(Documented):
+    APPROVAL = "approval", "a rule wants a person to approve this exact call"
+    QUESTION = "question", "the workflow's author asks something"
+    IN_DOUBT = "in_doubt", "nobody knows whether a call happened; a person must look"
+    LOW_CONFIDENCE = "low_confidence", "the model is not sure enough"
+    MISSING_DATA = "missing_data", "the event does not hold what the workflow needs"
+
+
+class DecisionType(Documented):
+    APPROVE = "approve", "yes, exactly as shown"
+    EDIT = "edit", "yes, with these arguments instead"
+    REJECT = "reject", "no"
+    RESPOND = "respond", "here is the answer"
+
+
+class JournalKind(Documented):
+    TRANSITION = "transition", "the run moved from one state to another"
+    VERDICT = "verdict", "a stage of the gate allowed, denied or asked"
+    EFFECT_INTENDED = "effect_intended", "a write is about to be made"
+    EFFECT_DONE = "effect_done", "a tool or model answered"
+    EFFECT_FAILED = "effect_failed", "a tool or model call failed, certainly without effect or repeatable"
+    EFFECT_IN_DOUBT = "effect_in_doubt", "a plain write was begun and nobody knows whether it happened"
+    REVIEW_OPENED = "review_opened", "a person is asked"
+    DECISION = "decision", "a person, or a deadline, decided"
+    BUDGET = "budget", "something was reserved, spent or refused"
+    NOTE = "note", "something worth knowing"
+
+
+class EffectState(Documented):
+    INTENDED = "intended", "about to happen, or interrupted while it happened"
+    DONE = "done", "happened; the result is recorded"
+    FAILED = "failed", "did not happen, or may be repeated without harm"
+    IN_DOUBT = "in_doubt", "nobody knows; a person is asked"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A worker's right to write for one run. Every write of a segment carries it; an older fence is refused."""
+
+    run_id: str
+    fence: int
+    worker: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One execution of a workflow for one event."""
+
+    id: str
+    workflow: str
+    version: str
+    state: RunState
+    lane: str
+    event: Event
+    created_at: datetime
+    updated_at: datetime
+    outcome: Outcome | None = None
+    reason: Reason | None = None
+    #: What went wrong last, in words.
+    error: str | None = None
+    #: How many attempts were made so far, the running one included: 1 + the durable retries.
+    attempts: int = 1
+    #: Which LangGraph thread it runs on; a replay from the start begins a new one.
+    generation: int = 0
+    fence: int = 0
+    worker: str | None = None
+    #: How many workers died holding it since its last good segment.
+    crashes: int = 0
+    #: Who asked for it to be cancelled while it was processing.
+    cancel_requested_by: str | None = None
+    #: When it may next be taken up: the end of the lease, the next attempt; None while a person is asked.
+    due_at: datetime | None = None
+
+    @property
+    def thread_id(self) -> str:
+        """LangGraph's thread: the run id, and the generation once it was replayed from the start."""
+        return self.id if self.generation == 0 else f"{self.id}:{self.generation}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """The answer to a review, by a principal; final."""
+
+    type: DecisionType
+    by: str
+    at: datetime | None = None
+    #: Whether the principal proved who they are; False for a name that was only claimed.
+    verified: bool = False
+    arguments: dict[str, Any] | None = None
+    response: Any = None
+    comment: str | None = None
+
+    def same_answer(self, other: Decision) -> bool:
+        """Whether the same principal said the same: a repeated request, not a second decision."""
+        mine = (self.type, self.by, self.arguments, self.response)
+        return mine == (other.type, other.by, other.arguments, other.response)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review:
+    """A question to a person, with everything that was known when it was asked."""
+
+    id: str
+    run_id: str
+    workflow: str
+    node: str
+    kind: ReviewKind
+    question: str
+    allowed: tuple[DecisionType, ...]
+    digest: str
+    state: ReviewState = ReviewState.OPEN
+    arguments: dict[str, Any] | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)
+    response_schema: dict[str, Any] | None = None
+    deadline: datetime | None = None
+    #: What the deadline decides, in the shape of a decision without `by`; None fails the run.
+    default: dict[str, Any] | None = None
+    #: The rule that asked, its version and its inputs, frozen: never evaluated again.
+    rule: dict[str, Any] | None = None
+    #: LangGraph's id of an author's interrupt; None when the gate asks.
+    interrupt_id: str | None = None
+    #: The effect that used the decision up; a second equal call needs a second decision.
+    consumed_by: str | None = None
+    created_at: datetime | None = None
+    decision: Decision | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """One tool or model call of one run, in the ledger."""
+
+    key: str
+    run_id: str
+    node: str
+    visit: int
+    tool: str
+    ordinal: str
+    tool_class: str
+    state: EffectState
+    requested_digest: str
+    executed_digest: str
+    arguments: Any
+    result: Any = None
+    error: str | None = None
+    attempt: int = 1
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """One coming of a run to a node, under a number of ours that counts over the whole run.
+
+    `place` is where LangGraph put the task: JSON of its namespace without ids, its superstep and its path.
+    """
+
+    run_id: str
+    node: str
+    visit: int
+    place: str
+    failures: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalEntry:
+    """One line of a run's append-only record."""
+
+    run_id: str
+    kind: JournalKind
+    actor: str
+    data: dict[str, Any]
+    node: str | None = None
+    seq: int = 0
+    at: datetime | None = None
+    #: The version of `data`'s shape for this kind.
+    version: int = 1
+    prev: str = ""
+    hash: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WakeUp:
+    """A bell to ring: run `run_id` may go on. The RQ job's id is `id`."""
+
+    id: str
+    run_id: str
+    lane: str
+    created_at: datetime | None = None
+    sent_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timer:
+    """A time at which something happens by itself: a review's deadline."""
+
+    id: str
+    run_id: str
+    review_id: str
+    due_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredEvent:
+    """An event as the store keeps it, with what became of it."""
+
+    event: Event
+    state: EventState
+    problem: dict[str, Any] | None = None
+    run_ids: tuple[str, ...] = ()

@@ -1,0 +1,261 @@
+"""The tables. Migrations make them (`migrations/`); a test keeps the two equal.
+
+Times are aware UTC everywhere. SQLite knows neither zones nor decimals, so both stores go through the types here.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware UTC time: `timestamptz` on PostgreSQL, sortable text on SQLite. A naive time is refused."""
+
+    impl = sa.String(32)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        kind = sa.DateTime(timezone=True) if dialect.name == "postgresql" else sa.String(32)
+        return dialect.type_descriptor(kind)
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"a time needs its zone, {value!r} has none; use datetime.now(UTC)")
+        value = value.astimezone(UTC)
+        return value if dialect.name == "postgresql" else value.isoformat(timespec="microseconds")
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.astimezone(UTC) if isinstance(value, datetime) else datetime.fromisoformat(value)
+
+
+class Money(sa.types.TypeDecorator[Decimal]):
+    """An exact decimal: `numeric` on PostgreSQL, text on SQLite, which would make it a float."""
+
+    impl = sa.Numeric(38, 10)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> sa.types.TypeEngine[Any]:
+        return dialect.type_descriptor(sa.Numeric(38, 10) if dialect.name == "postgresql" else sa.String(64))
+
+    def process_bind_param(self, value: Decimal | None, dialect: sa.Dialect) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, Decimal) or not value.is_finite():
+            raise ValueError(f"money is a finite Decimal, not {value!r}")
+        return value if dialect.name == "postgresql" else format(value, "f")
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value).normalize()
+
+
+#: JSON text on SQLite, JSONB on PostgreSQL; Python's None is SQL's NULL.
+Json = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("uid", sa.String(64), primary_key=True),
+    sa.Column("id", sa.String(512), nullable=False),
+    sa.Column("source", sa.String(512), nullable=False),
+    sa.Column("type", sa.String(512), nullable=False),
+    sa.Column("subject", sa.String(512)),
+    sa.Column("time", UtcDateTime),
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("data", Json),
+    sa.Column("extensions", Json, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("problem", Json),
+    sa.Column("received_at", UtcDateTime, nullable=False),
+    # A refused event does not claim its name: corrected, it may come again.
+    sa.Index(
+        "uq_events_source_id",
+        "source",
+        "id",
+        unique=True,
+        sqlite_where=sa.text("state = 'accepted'"),
+        postgresql_where=sa.text("state = 'accepted'"),
+    ),
+    sa.Index("ix_events_state_uid", "state", "uid"),
+)
+
+runs = sa.Table(
+    "runs",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("event_uid", sa.String(64), nullable=False),
+    sa.Column("workflow", sa.String(128), nullable=False),
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(24), nullable=False),
+    sa.Column("outcome", sa.String(16)),
+    sa.Column("reason", sa.String(24)),
+    sa.Column("error", sa.Text),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("lane", sa.String(64), nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("fence", sa.Integer, nullable=False),
+    sa.Column("worker", sa.String(128)),
+    sa.Column("crashes", sa.Integer, nullable=False),
+    sa.Column("cancel_requested_by", sa.String(256)),
+    sa.Column("due_at", UtcDateTime),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    # One event starts at most one run of a workflow (promise P2).
+    sa.UniqueConstraint("event_uid", "workflow"),
+    sa.Index("ix_runs_due_at", "due_at"),
+    sa.Index("ix_runs_state_id", "state", "id"),
+    sa.Index("ix_runs_workflow_id", "workflow", "id"),
+)
+
+journal = sa.Table(
+    "journal",
+    metadata,
+    sa.Column("run_id", sa.String(64), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("kind", sa.String(24), nullable=False),
+    sa.Column("actor", sa.String(256), nullable=False),
+    sa.Column("node", sa.String(256)),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("data", Json, nullable=False),
+    sa.Column("prev", sa.String(64), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+)
+
+visits = sa.Table(
+    "visits",
+    metadata,
+    sa.Column("run_id", sa.String(64), primary_key=True),
+    # Counted over the whole run: an effect's key holds it, and no node's name, so that a node may be renamed.
+    sa.Column("visit", sa.Integer, primary_key=True),
+    sa.Column("node", sa.String(256), nullable=False),
+    sa.Column("place", sa.Text, nullable=False),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.UniqueConstraint("run_id", "place"),
+)
+
+effects = sa.Table(
+    "effects",
+    metadata,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("run_id", sa.String(64), nullable=False),
+    sa.Column("node", sa.String(256), nullable=False),
+    sa.Column("visit", sa.Integer, nullable=False),
+    sa.Column("tool", sa.String(256), nullable=False),
+    sa.Column("ordinal", sa.String(256), nullable=False),
+    sa.Column("tool_class", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("requested_digest", sa.String(64), nullable=False),
+    sa.Column("executed_digest", sa.String(64), nullable=False),
+    sa.Column("arguments", Json),
+    sa.Column("result", Json),
+    sa.Column("error", sa.Text),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
+    sa.Index("ix_effects_run_id", "run_id"),
+)
+
+reviews = sa.Table(
+    "reviews",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("run_id", sa.String(64), nullable=False),
+    sa.Column("workflow", sa.String(128), nullable=False),
+    sa.Column("node", sa.String(256), nullable=False),
+    sa.Column("kind", sa.String(24), nullable=False),
+    sa.Column("question", sa.Text, nullable=False),
+    sa.Column("allowed", Json, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("arguments", Json),
+    sa.Column("evidence", Json, nullable=False),
+    sa.Column("response_schema", Json),
+    sa.Column("deadline", UtcDateTime),
+    sa.Column("default", Json),
+    sa.Column("rule", Json),
+    sa.Column("interrupt_id", sa.String(64)),
+    sa.Column("consumed_by", sa.String(64)),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Index("ix_reviews_run_id", "run_id"),
+    sa.Index("ix_reviews_state_id", "state", "id"),
+)
+
+#: One row a review at most: the primary key is the promise "one decision per review" (P5).
+decisions = sa.Table(
+    "decisions",
+    metadata,
+    sa.Column("review_id", sa.String(64), primary_key=True),
+    sa.Column("type", sa.String(16), nullable=False),
+    sa.Column("by", sa.String(256), nullable=False),
+    sa.Column("verified", sa.Boolean, nullable=False),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("arguments", Json),
+    sa.Column("response", Json),
+    sa.Column("comment", sa.Text),
+)
+
+timers = sa.Table(
+    "timers",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("run_id", sa.String(64), nullable=False),
+    sa.Column("review_id", sa.String(64), nullable=False),
+    sa.Column("due_at", UtcDateTime, nullable=False),
+    sa.Index("ix_timers_due_at", "due_at"),
+)
+
+#: The outbox: written with the state that needs the bell, deleted by the claim that answers it.
+wakeups = sa.Table(
+    "wakeups",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("run_id", sa.String(64), nullable=False),
+    sa.Column("lane", sa.String(64), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("sent_at", UtcDateTime),
+    sa.Index("ix_wakeups_run_id", "run_id"),
+    sa.Index("ix_wakeups_sent_at", "sent_at"),
+)
+
+checkpoints = sa.Table(
+    "checkpoints",
+    metadata,
+    sa.Column("thread_id", sa.String(80), primary_key=True),
+    sa.Column("ns", sa.String(512), primary_key=True),
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("parent", sa.String(64)),
+    sa.Column("type", sa.String(32), nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("metadata", Json, nullable=False),
+)
+
+checkpoint_writes = sa.Table(
+    "checkpoint_writes",
+    metadata,
+    sa.Column("thread_id", sa.String(80), primary_key=True),
+    sa.Column("ns", sa.String(512), primary_key=True),
+    sa.Column("checkpoint_id", sa.String(64), primary_key=True),
+    sa.Column("task_id", sa.String(64), primary_key=True),
+    sa.Column("idx", sa.Integer, primary_key=True),
+    sa.Column("channel", sa.String(512), nullable=False),
+    sa.Column("type", sa.String(32), nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("path", sa.Text, nullable=False),
+)

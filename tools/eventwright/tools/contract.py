@@ -1,0 +1,291 @@
+"""The tool contract: a typed door to a system outside, which opens only inside a gate.
+
+A tool says whether it reads or writes and, if it writes, how a repeat is made harmless. It never reaches
+its system by itself: calling it hands its arguments to the gate of the running node, and the gate calls back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import typing
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar, get_type_hints, overload
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
+from pydantic_core import to_jsonable_python
+
+from eventwright.runs.errors import EventwrightError
+from eventwright.runs.states import Documented
+
+Resource = TypeVar("Resource")
+
+#: No argument string is longer, whatever the tool says: a person has to be able to read what is approved.
+LONGEST_STRING = 20_000
+
+
+class ToolClass(Documented):
+    """What a repeat of the call would do: it decides what happens after a crash between intent and result."""
+
+    READ = "read", "changes nothing; a repeat is free"
+    KEYED = "keyed", "the provider honours our idempotency key; repeated with the same key"
+    VERIFIABLE = "verifiable", "it can be read back whether it happened; read back before a repeat"
+    PLAIN = "plain", "neither; after a crash in the call a person is asked"
+
+
+class ToolError(EventwrightError, RuntimeError):
+    """A tool could not do its work and cannot say whether the outside noticed."""
+
+
+class NotDone(ToolError):
+    """The call certainly had no effect outside; it may be tried again.
+
+    `retry_after` is the least number of seconds to wait, if the provider named one.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class Permanent(NotDone):
+    """The call had no effect outside and would fail again in the same way: no retry."""
+
+
+class OutsideGate(EventwrightError, PermissionError):
+    """A tool was called where no gate is open."""
+
+    def __init__(self, tool: str) -> None:
+        self.tool = tool
+        super().__init__(
+            f"the tool {tool!r} works only inside a running node whose policy names it; "
+            "a task that outlives its node, a bare thread pool and a plain script have no gate"
+        )
+
+
+class ResourceMissing(EventwrightError, LookupError):
+    """A tool needs a client that this process was not given."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+        super().__init__(
+            f"no {kind.__name__} was provided; give one to open_app(resources=[...]) or simulate(resources=[...])"
+        )
+
+
+@dataclass(frozen=True)
+class Resources:
+    """The clients of this process, by class: mailer, account book, chat model. Made by the composition root."""
+
+    items: tuple[object, ...] = ()
+
+    def use(self, kind: type[Resource]) -> Resource:
+        """The last one given of this class.
+
+        Raises:
+            ResourceMissing: none was given.
+        """
+        for item in reversed(self.items):
+            if isinstance(item, kind):
+                return item
+        raise ResourceMissing(kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """What a tool may know about the call it serves. Ask for it with a parameter `call: Call`."""
+
+    run_id: str
+    node: str
+    #: Stable over retries and crashes of this very call, different for every other: give it to the provider.
+    idempotency_key: str
+    attempt: int
+    resources: Resources = field(repr=False, default_factory=Resources)
+
+    def use(self, kind: type[Resource]) -> Resource:
+        """The client of this class. Raises ResourceMissing."""
+        return self.resources.use(kind)
+
+
+class GateProtocol(Protocol):
+    """What the gate of a running node offers to tools and to judgements."""
+
+    loop: asyncio.AbstractEventLoop
+
+    async def call(self, tool: Tool, arguments: Mapping[str, Any]) -> Any: ...
+
+
+current_gate: ContextVar[GateProtocol | None] = ContextVar("eventwright_gate", default=None)
+
+
+def gate_for(name: str) -> GateProtocol:
+    """The gate of the node that is running here. Raises OutsideGate."""
+    gate = current_gate.get()
+    if gate is None:
+        raise OutsideGate(name)
+    return gate
+
+
+class Tool:
+    """A typed door to a system outside. Made by `@tool`.
+
+    Attributes:
+        name: the exact name that a policy names, `module.function` for ours.
+        tool_class: read, keyed, verifiable or plain.
+        arguments: a strict pydantic model of the parameters (no extra fields, finite numbers, bounded strings).
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str,
+        tool_class: ToolClass,
+        verify: Callable[..., Awaitable[Any]] | None = None,
+    ) -> None:
+        if (tool_class is ToolClass.VERIFIABLE) != (verify is not None):
+            raise TypeError(f"tool {name!r}: writes='verifiable' and verify= belong together")
+        self.function, self.name, self.tool_class, self.verify_function = function, name, tool_class, verify
+        self.signature = inspect.signature(function)
+        hints = get_type_hints(function, include_extras=True)
+        self._wants_call = hints.get("call") is Call
+        self.arguments = _argument_model(name, self.signature, hints)
+        self._result = TypeAdapter[Any](hints.get("return", Any))
+        functools.update_wrapper(self, function)
+
+    def __repr__(self) -> str:
+        return f"<Tool {self.name} ({self.tool_class})>"
+
+    @property
+    def description(self) -> str:
+        """The first line of the function's docstring, for people."""
+        return (inspect.getdoc(self.function) or self.name).splitlines()[0]
+
+    @property
+    def writes(self) -> bool:
+        return self.tool_class is not ToolClass.READ
+
+    def bind(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The arguments by name. Raises TypeError like the function itself would."""
+        parameters = [
+            p for n, p in self.signature.parameters.items() if not (n == "call" and self._wants_call)
+        ]
+        bound = self.signature.replace(parameters=parameters).bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Ask the gate of the running node for this call.
+
+        Raises:
+            OutsideGate: no node is running here.
+            eventwright.guardrails.verdicts.Denied: the policy does not allow it.
+            eventwright.guardrails.verdicts.Rejected: a person said no.
+            ToolError: the system outside failed.
+        """
+        return await gate_for(self.name).call(self, self.bind(*args, **kwargs))
+
+    def from_thread(self, *args: Any, **kwargs: Any) -> Any:
+        """The same for a synchronous node, which LangGraph runs in a thread: waits for the answer."""
+        gate = gate_for(self.name)
+        return asyncio.run_coroutine_threadsafe(
+            gate.call(self, self.bind(*args, **kwargs)), gate.loop
+        ).result()
+
+    async def perform(self, arguments: BaseModel, call: Call) -> Any:
+        """Really do it. For the gate alone; a synchronous function runs in a thread."""
+        return await self._run(self.function, arguments, call)
+
+    async def verify(self, arguments: BaseModel, call: Call) -> Any:
+        """Read back whether an earlier call with this key happened: its result, or None. For the gate alone."""
+        if self.verify_function is None:
+            raise TypeError(f"tool {self.name!r} is {self.tool_class}, it cannot be read back")
+        return await self._run(self.verify_function, arguments, call)
+
+    async def _run(self, function: Callable[..., Any], arguments: BaseModel, call: Call) -> Any:
+        values = {name: getattr(arguments, name) for name in type(arguments).model_fields}
+        if "call" in inspect.signature(function).parameters:
+            values["call"] = call
+        if inspect.iscoroutinefunction(function):
+            return await function(**values)
+        return await asyncio.to_thread(function, **values)
+
+    def dump(self, result: Any) -> Any:
+        """The result as JSON, for the ledger. Raises ValueError (pydantic) if it is not of the declared type."""
+        return to_jsonable_python(self._result.validate_python(result))
+
+    def load(self, recorded: Any) -> Any:
+        """The result from the ledger, of the declared type."""
+        return self._result.validate_python(recorded)
+
+
+def _argument_model(name: str, signature: inspect.Signature, hints: dict[str, Any]) -> type[BaseModel]:
+    fields: dict[str, Any] = {}
+    for parameter in signature.parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            raise TypeError(f"tool {name!r}: every parameter needs a name, {parameter} has none")
+        if parameter.name == "call" and hints.get("call") is Call:
+            continue
+        if parameter.name not in hints:
+            raise TypeError(f"tool {name!r}: the parameter {parameter.name!r} needs a type")
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (hints[parameter.name], default)
+    config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, str_max_length=LONGEST_STRING)
+    return create_model(f"{name} arguments", __config__=config, **fields)
+
+
+Writes = Literal["keyed", "verifiable", "plain"]
+
+
+@overload
+def tool(function: Callable[..., Any], /) -> Tool: ...
+@overload
+def tool(
+    *,
+    writes: Writes | None = None,
+    name: str | None = None,
+    verify: Callable[..., Awaitable[Any]] | None = None,
+) -> Callable[[Callable[..., Any]], Tool]: ...
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    writes: Writes | None = None,
+    name: str | None = None,
+    verify: Callable[..., Awaitable[Any]] | None = None,
+) -> Tool | Callable[[Callable[..., Any]], Tool]:
+    """Make a function a tool: `@tool` for one that reads, `@tool(writes="plain")` for one that writes.
+
+    Args:
+        writes: `keyed` (hands `call.idempotency_key` to a provider that honours it), `verifiable` (with
+            `verify=`, same parameters, returns the result of an earlier call or None) or `plain`.
+        name: the name that policies use; default `module.function`.
+        verify: reads back whether the call happened.
+
+    Raises:
+        TypeError: a parameter has no type or no name; `verify` and `writes` do not fit.
+    """
+
+    def make(decorated: Callable[..., Any]) -> Tool:
+        module = decorated.__module__.rpartition(".")[2]
+        return Tool(
+            decorated,
+            name=name or f"{module}.{decorated.__name__}",
+            tool_class=ToolClass(writes) if writes else ToolClass.READ,
+            verify=verify,
+        )
+
+    return make(function) if function is not None else make
+
+
+def is_async(function: object) -> bool:
+    """Whether a node's function is a coroutine function, through partials and callable objects."""
+    function = typing.cast(Any, function)
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)
+    )  # noqa: B004

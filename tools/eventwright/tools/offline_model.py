@@ -1,0 +1,468 @@
+"""The offline model: answers the shipped workflows without a key or a network, from rules that everyone can read.
+
+It is no language model and says so: its name is `offline-rules`. Where no rule fires its confidence is low, so
+that a person decides. It is deterministic. The token counts it reports are counts of words.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from langchain_core.callbacks import CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.runnables import Runnable
+
+NAME = "offline-rules"
+
+#: A label, its weight, the words that speak for it. In a pattern ` & ` means that both sides occur somewhere,
+#: `|` one or the other word, `*` any ending, and words side by side stand side by side in the message.
+#: `4` is enough to be sure as long as nothing speaks for another label; below zero speaks against.
+Rule = tuple[str, float, str]
+
+TICKET_RULES: tuple[Rule, ...] = (
+    # Getting a card: ordering, tracking, waiting for it.
+    ("card_delivery", 5, "card|cards & deliver*|shipped|shipping|ship|mailed|track|tracking|courier"),
+    ("card_delivery", 5, "card|cards & arrive|arrived|arrives|arriving|arrival"),
+    ("card_delivery", 4, "card|cards & order|ordered|ordering|reorder"),
+    ("card_delivery", 4, "virtual|physical|second|another|additional|spare|extra|replacement|new card|cards"),
+    ("card_delivery", 2, "physical|virtual|disposable card|cards & get|order|want|need|have|apply"),
+    ("card_delivery", 3, "disposable virtual card|cards"),
+    ("card_delivery", 4, "card|cards & expire|expires|expired|expiring|expiration"),
+    ("card_delivery", 3, "card & mail|post & my|the"),
+    (
+        "card_delivery",
+        3,
+        "card|cards & sent|send|express|receive|received|expect|coming & me|new|when|yet|how",
+    ),
+    (
+        "card_delivery",
+        3,
+        "card|cards & daughter|son|wife|husband|family|partner & order|get|another|second|add",
+    ),
+    ("card_delivery", 2, "waiting & card"),
+    ("card_delivery", 2, "card & yet"),
+    ("card_delivery", -3, "pin|passcode"),
+    ("card_delivery", -3, "limit|limits|restrict*|many|times"),
+    ("card_delivery", -3, "work|works|working|activat*|declin*|charged|charge"),
+    # A card that is lost, stolen, damaged, kept by a machine or does not work.
+    ("card_problem", 5, "card|cards|visa|mastercard|amex & lost|lose|stolen|stole|misplaced|swallow*|steal"),
+    ("card_problem", 3, "lost|stolen|missing|damaged|broken|cracked card"),
+    ("card_problem", 4, "card & damaged|broken|cracked|bent|snapped|chip|ate|eaten|eat|cloned|copied|hacked"),
+    ("card_problem", 4, "card & atm|machine|it & stuck|swallowed|kept|keep|retained"),
+    ("card_problem", 4, "took|ate|has|kept my card & atm|machine"),
+    (
+        "card_problem",
+        5,
+        "card|cards & work|working|function & not|isnt|wont|doesnt|stopped|quit|dont|cant|cannot|why",
+    ),
+    ("card_problem", 5, "activate|activated|activating|activation|reactivate|reactivating & card|cards|it"),
+    ("card_problem", 5, "contactless"),
+    ("card_problem", 4, "card & link|linking|linked|relink"),
+    ("card_problem", 4, "card & found & app|link|lost|again|back|my"),
+    ("card_problem", 4, "someone|somebody|anyone & using|used|use|has|have & card|details"),
+    ("card_problem", 4, "card & compromised|fraud|fraudulent|fraudulently|thief"),
+    ("card_problem", 3, "freeze|block|unfreeze my card|it"),
+    ("card_problem", 2, "card & unauthorized|permission"),
+    ("card_problem", -3, "declined|payment|withdrawal|withdraw|transfer"),
+    ("card_problem", -4, "topup"),
+    ("card_problem", -3, "phone"),
+    # Money that moves, or does not: transfers, top-ups, payments, cash.
+    ("payment_problem", 5, "topup|topups"),
+    ("payment_problem", 2, "pending|declined|declining|declines|reverted|rejected|denied"),
+    (
+        "payment_problem",
+        4,
+        "pending|declin*|reverted|rejected|denied "
+        "& card|payment*|cash|money|atm|purchase*|transaction*|withdraw*|transfer*|topup|statement|"
+        "app|bank",
+    ),
+    ("payment_problem", 4, "transfer|transfers|transferred|transferring"),
+    ("payment_problem", 3, "bank transfer"),
+    (
+        "payment_problem",
+        4,
+        "payment|payments|transaction|transfer & fail*|cancel*|stuck|missing|wrong|not|didnt",
+    ),
+    ("payment_problem", 3, "payment|payments"),
+    ("payment_problem", 5, "cheque|cheques|deposit|deposited|deposits|beneficiary"),
+    ("payment_problem", 5, "direct debit|debits"),
+    ("payment_problem", 4, "salary|paycheck|wages & account|receive|received|paid|into|here|card"),
+    ("payment_problem", 4, "balance & not|updated|update|changed|change|up|didnt|hasnt|same"),
+    ("payment_problem", 4, "google|apple pay|watch"),
+    (
+        "payment_problem",
+        4,
+        "recognize|recognise|recognized|authorize|authorise|dont know & payment|debit|transaction|withdrawal",
+    ),
+    (
+        "payment_problem",
+        5,
+        "charge|charges|debit & didnt|not|never|dont|unauthorized & make|made|recogni*|authori*",
+    ),
+    (
+        "payment_problem",
+        4,
+        "cash|money|withdraw* & didnt|never|not & make|made|do|did|me & withdrawal|atm|withdrew|withdraw",
+    ),
+    (
+        "payment_problem",
+        4,
+        "cash|atm|withdraw* & wrong|less|only|partial|different|incorrect|more & amount|gave|got|received|dispensed",
+    ),
+    ("payment_problem", 3, "cash|withdraw*|atm & wouldnt|couldnt|cant|tried|trying|unable|not"),
+    (
+        "payment_problem",
+        3,
+        "money|funds & sent|send|arrive*|received|receive|recipient|friend|into|show|showing|available",
+    ),
+    ("payment_problem", 3, "add|put|load money|funds"),
+    ("payment_problem", 2, "didnt|not|hasnt|doesnt go|gone|went|going through"),
+    ("payment_problem", 3, "auto|automatic|automatically & topup|add|money"),
+    ("payment_problem", 2, "purchase & not|cancelled|declined|through|recognize"),
+    ("payment_problem", -3, "fee|fees|charged|charge|charges|cost|costs|free"),
+    ("payment_problem", -3, "exchange|rate|rates|currency|currencies"),
+    ("payment_problem", -3, "refund|refunded"),
+    ("payment_problem", -2, "identity|pin|passcode"),
+    # What we charged.
+    ("charges_and_fees", 5, "fee|fees"),
+    ("charges_and_fees", 5, "charged|charging & twice|double|extra|duplicate|multiple|two|again"),
+    ("charges_and_fees", 4, "charged|charge|charges & me|i|was|were|get|be|been|for|there|extra|if"),
+    (
+        "charges_and_fees",
+        4,
+        "extra & pound|1|fee|charge|charges|statement|money & statement|account|app|on|for",
+    ),
+    (
+        "charges_and_fees",
+        4,
+        "twice|duplicate|duplicated|double & payment|transaction|transactions|charge|paid|bill*",
+    ),
+    (
+        "charges_and_fees",
+        4,
+        "cost|costs|free|charge|charges & transfer*|withdraw*|topup|payment*|international|atm",
+    ),
+    ("charges_and_fees", -3, "order|card & virtual|physical|additional|spare|second|new|another|expire*"),
+    (
+        "charges_and_fees",
+        -4,
+        "charge|charges|debit & didnt|not|never|dont|unknown|strange|unauthorized & make|made|recogni*|authori*|do",
+    ),
+    ("charges_and_fees", -5, "exchange|rate|rates|currency|currencies"),
+    ("charges_and_fees", -3, "refund"),
+    # Money back.
+    ("refund_request", 6, "refund|refunds|refunded|refunding|reimburse*"),
+    ("refund_request", 4, "money back & bought|purchase*|item|order*|merchant|seller|store|return*"),
+    ("refund_request", 4, "cancel|return & purchase|item|bought"),
+    ("refund_request", 2, "cancel|return & order"),
+    (
+        "refund_request",
+        3,
+        "item|seller|merchant & bought|purchased|ordered|return & not|never|back|dont|cancel",
+    ),
+    ("refund_request", 1, "want|get my|the money back"),
+    ("refund_request", -2, "twice|double|duplicate|charged"),
+    ("refund_request", -2, "atm|cash"),
+    # Who you are, and the account itself.
+    ("identity_and_account", 6, "identity|identification|passcode"),
+    (
+        "identity_and_account",
+        5,
+        "pin & my|card|atm|change|number|reset|blocked|unblock|forgot*|wrong|get|where|new|attempts",
+    ),
+    (
+        "identity_and_account",
+        5,
+        "verify|verifying|verification|prove|proof & id|me|my|account|documents|need|funds|myself|who",
+    ),
+    ("identity_and_account", 4, "password & my|reset|forgot*|dont|app|account"),
+    ("identity_and_account", 5, "delete|close|closing|terminate|deactivate|cancel my|the account|accounts"),
+    (
+        "identity_and_account",
+        5,
+        "open|opening|create & account|accounts & child*|kids|son|daughter|age|old|teen*|minor",
+    ),
+    ("identity_and_account", 4, "open an account"),
+    ("identity_and_account", 3, "age|old|children|kids & account|card|customer|need|be|for"),
+    (
+        "identity_and_account",
+        5,
+        "change|edit|update|modify|changing|updating & details|address|personal|email",
+    ),
+    ("identity_and_account", 3, "change|edit|update|changed|changing|updating & my|last|maiden name"),
+    ("identity_and_account", 2, "name & married|marriage|legal*|maiden|last|account|app|card|divorce*"),
+    ("identity_and_account", 4, "change|edit|update|changed & phone number"),
+    ("identity_and_account", 3, "phone & lost|stolen|stole|lose|missing & my"),
+    (
+        "identity_and_account",
+        4,
+        "phone & account|app|card|cards|bank|money|someone|use & lost|stolen|access|new|stole|missing",
+    ),
+    ("identity_and_account", 5, "source|origin|come|came|comes & funds|money & where|source|from"),
+    ("identity_and_account", 4, "too many & attempts|times|tries & wrong|pin|passcode|enter*|incorrect"),
+    ("identity_and_account", -6, "topup"),
+    # One money for another.
+    ("exchange_rates", 6, "exchange rate|rates"),
+    (
+        "exchange_rates",
+        6,
+        "exchange|exchanging|exchanges|exchanged & currency|currencies|money|fee|app|gbp|usd|eur|aud|my|foreign|for",
+    ),
+    (
+        "exchange_rates",
+        5,
+        "convert|converting|conversion & currency|currencies|money|gbp|usd|eur|aud|foreign|rate|fee",
+    ),
+    (
+        "exchange_rates",
+        5,
+        "currency|currencies & hold|many|which|what|support*|other|foreign|different|multiple|fiat",
+    ),
+    ("exchange_rates", 5, "rate & wrong|incorrect|bad|applied|conversion|off|different|abroad|foreign"),
+    ("exchange_rates", 4, "gbp|usd|eur|aud|pounds|dollars|euros & change|exchange|convert|to"),
+    ("exchange_rates", 4, "fiat"),
+    # About us, and for a person: where we are, where a card is taken, which brand and which limits it has.
+    (
+        "other",
+        5,
+        "country|countries & card|cards|account|accounts|support|supported|operate|available|your|you",
+    ),
+    ("other", 5, "mastercard & want|get|have|prefer|offer|choose|or|can|do|instead|need"),
+    ("other", 5, "visa card|debit|credit|or & want|get|have|prefer|offer|choose|or|can|do|instead|need"),
+    (
+        "other",
+        5,
+        "where|places|merchants|stores|shops|anywhere|everywhere|businesses & accept*|use|used|pay & card|cards",
+    ),
+    (
+        "other",
+        5,
+        "atm|atms & which|what|where|find|any|closest|nearest & use|card|find|near|locations|accept*",
+    ),
+    ("other", 5, "disposable|virtual & limit|limits|many|restrict*|maximum|per|max|times"),
+    ("other", 4, "live & us|uk|eu|europe|i & card|account|service"),
+    ("other", -4, "topup|pin|charged|fee|identity"),
+)
+
+PRIORITY_RULES: tuple[Rule, ...] = (
+    ("urgent", 6, "fraud|fraudulent|fraudulently|hacked|mugged|robbed|thief|scam|scammed|compromised"),
+    ("urgent", 5, "stolen|stole|steal"),
+    ("urgent", 5, "urgent|urgently|emergency|immediately|asap"),
+    ("urgent", 4, "locked out"),
+    ("urgent", 4, "someone|somebody & using|used & card|account|details"),
+    ("high", 4, "lost|swallowed|blocked|stuck|stranded|locked"),
+    (
+        "high",
+        4,
+        "not|didnt|never & recognize|recognise|authorize|authorise|make|made "
+        "& payment|withdrawal|debit|transaction|charge",
+    ),
+    ("high", 4, "need & money|card|help & soon|today|now|tomorrow"),
+    ("high", 3, "twice|declined|failed|missing|disappeared|gone"),
+    ("high", 3, "weeks|days & still|yet|waiting"),
+    ("high", -4, "stolen|stole|fraud*|hacked|mugged|robbed|urgent*|immediately|asap|emergency"),
+    ("low", 4, "wondering|curious|interested|someday"),
+    ("low", 4, "how do|can|does i|you|it"),
+    ("low", 4, "what|which|are|is & countries|currencies|limits|rates|fees|possible|available"),
+    (
+        "low",
+        -4,
+        "stolen|stole|lost|fraud*|hacked|mugged|robbed|urgent*|immediately|asap|emergency|locked|blocked",
+    ),
+)
+
+_CLOSING = "Kind regards,\nYour support team"
+
+#: A reply per ticket type. None promises what only a person or a tool can keep.
+REPLIES = {
+    "card_delivery": "thank you for asking about your card. We are checking where it is and will write to you "
+    "as soon as we know when it reaches you.",
+    "card_problem": "thank you for telling us about the trouble with your card. If it is lost or somebody else may "
+    "have used it, please freeze it in the app now; we are looking into it.",
+    "payment_problem": "thank you for your message about your payment. We are checking what happened to it and "
+    "will write to you with what we find. Please do not send it a second time until then.",
+    "charges_and_fees": "thank you for asking about this charge. We are checking what it was for and will explain "
+    "it to you, or correct it if it is wrong.",
+    "refund_request": "thank you for your message about a refund. We are looking at the payment in question and "
+    "will tell you what happens next.",
+    "identity_and_account": "thank you for your message about your account. We are looking into it. For your "
+    "safety, please never send us your PIN or your passcode.",
+    "exchange_rates": "thank you for asking about exchanging money. We are checking which rate applies to you and "
+    "will write to you with the details.",
+    "other": "thank you for your message. A colleague will read it and write to you.",
+}
+
+#: The words with which the offline model excuses itself.
+NO_RULES = (
+    "the offline model (offline-rules) is a table of keyword rules and has none for this; "
+    "set OPENAI_API_KEY or OPENAI_BASE_URL to ask a language model"
+)
+
+Judged = tuple[Any, float, str]
+
+
+class OfflineModel(BaseChatModel):
+    """A chat model made of keyword rules and templates.
+
+    Asked to call a function with a parameter `value`, it answers by the function's name and the schema of
+    `value`: `classify` among the ticket types, `choose` among low, normal, high and urgent, `draft` a reply,
+    any other enum by word overlap (confidence at most 0.5), any other text by quoting the material (0.1). It
+    refuses everything else. The last message is what it reads.
+    """
+
+    model_name: str = NAME
+
+    @property
+    def _llm_type(self) -> str:
+        return NAME
+
+    def bind_tools(
+        self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The model with functions in OpenAI's form to choose from; it calls the first."""
+        return self.bind(tools=list(tools), **kwargs)
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        tools = kwargs.get("tools")
+        material = _material(messages[-1].text)
+        answer: dict[str, Any] | None = None
+        if tools:
+            function = tools[0]["function"]
+            schema = function["parameters"]["properties"].get("value", {})
+            answer = _answer(function["name"], schema, material)
+        call = {"name": function["name"], "args": answer, "id": "offline"} if answer else None
+        spoken = json.dumps(answer) if answer else NO_RULES
+        read = sum(len(message.text.split()) for message in messages)
+        written = len(spoken.split())
+        message = AIMessage(
+            content="" if answer else NO_RULES,
+            additional_kwargs={"refusal": NO_RULES} if tools and not answer else {},
+            tool_calls=[call] if call else [],
+            response_metadata={"model_name": NAME, "finish_reason": "tool_calls" if call else "stop"},
+            usage_metadata={"input_tokens": read, "output_tokens": written, "total_tokens": read + written},
+        )
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def _answer(purpose: str, schema: dict[str, Any], material: str) -> dict[str, Any] | None:
+    """The filled envelope, or None where there is no rule at all."""
+    labels = schema.get("enum")
+    judged: Judged | None = None
+    if labels:
+        judged = _choice(labels, material)
+    elif schema.get("type") == "string":
+        judged = _reply(material) if purpose == "draft" else _quote(material)
+    if judged is None:
+        return None
+    value, confidence, reason = judged
+    return {"value": value, "confidence": round(confidence, 2), "reason": f"{NAME}: {reason}"}
+
+
+def _choice(labels: list[Any], material: str) -> Judged:
+    for rules, fallback in ((TICKET_RULES, "other"), (PRIORITY_RULES, "normal")):
+        known = {label for label, _, _ in rules} | {fallback}
+        # Two labels in common: one word that happens to be the same makes no ticket type of a colour.
+        if len(known.intersection(map(str, labels))) >= 2:
+            return _by_rules(rules, fallback, labels, _field(material, "message") or material)
+    return _by_overlap(labels, material)
+
+
+def _by_rules(rules: tuple[Rule, ...], fallback: str, labels: list[Any], text: str) -> Judged:
+    """The label with most points. It is sure as far as it has points and the second has none."""
+    scores, words = score(rules, text)
+    ranked = sorted(scores, key=lambda label: -scores[label])
+    if not ranked or scores[ranked[0]] <= 0:
+        value = fallback if fallback in labels else labels[0]
+        # That nothing marks a message as special is itself a weak sign that it is normal.
+        return value, 0.5 if fallback == "normal" else 0.1, "no rule fires"
+    best = ranked[0]
+    rival = max(scores[ranked[1]], 0.0) if len(ranked) > 1 else 0.0
+    confidence = min(scores[best] / (scores[best] + rival + 1.0), 0.97)
+    reason = f"{best}, for {', '.join(words[best])}"
+    if best in labels:
+        return best, confidence, reason
+    allowed = [label for label in ranked if label in labels and scores[label] > 0]
+    value = allowed[0] if allowed else fallback if fallback in labels else labels[0]
+    return value, min(1.0 - confidence, 0.5), f"it looks like {reason}, which is no possible answer"
+
+
+def score(rules: tuple[Rule, ...], text: str) -> tuple[dict[str, float], dict[str, list[str]]]:
+    """The points of each label for a text, and the patterns that gave them."""
+    plain = " ".join(_words(text))
+    scores: dict[str, float] = {}
+    reasons: dict[str, list[str]] = {}
+    for label, weight, pattern in rules:
+        if all(part.search(plain) for part in _compiled(pattern)):
+            scores[label] = scores.get(label, 0.0) + weight
+            if weight > 0:
+                reasons.setdefault(label, []).append(f"`{pattern}`")
+    return scores, reasons
+
+
+@functools.cache
+def _compiled(pattern: str) -> tuple[re.Pattern[str], ...]:
+    def side(words: str) -> re.Pattern[str]:
+        alternatives = ("|".join(one.replace("*", r"\w*") for one in word.split("|")) for word in words.split())
+        return re.compile(r"\b" + r" ".join(f"(?:{word})" for word in alternatives) + r"\b")
+
+    return tuple(side(words) for words in pattern.split(" & "))
+
+
+def _words(text: str) -> list[str]:
+    """Lower-case words without apostrophes; the many spellings of "top up" are one word."""
+    plain = text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "").replace("'", "")
+    plain = re.sub(r"\btop(?:ping|ped|s)?[ -]?(?:up|off)(s?)\b", r"topup\1", plain)
+    return re.findall(r"\w+", plain)
+
+
+def _by_overlap(labels: list[Any], material: str) -> Judged:
+    """The label that shares most words with the material."""
+    found = set(_words(material))
+    shares = {}
+    for position, label in enumerate(labels):
+        wanted = set(_words(str(label).replace("_", " ")))
+        shares[position] = len(wanted & found) / len(wanted) if wanted else 0.0
+    best = max(shares, key=lambda position: shares[position])
+    if shares[best] > 0:
+        return labels[best], shares[best] / 2, "no rules for these values; its words occur in the material"
+    vague = [label for label in labels if label in ("other", "unknown", "none")]
+    return (vague or labels)[0], 0.0, "no rules for these values, and none of their words occurs"
+
+
+def _reply(material: str) -> Judged:
+    kind = (_field(material, "type") or "").lower()
+    customer = (_field(material, "customer") or "")[:60]
+    greeting = f"Dear {customer}," if customer else "Hello,"
+    text = f"{greeting}\n\n{REPLIES.get(kind, REPLIES['other'])}\n\n{_CLOSING}"
+    if kind in REPLIES:
+        return text, 0.9, f"the template for {kind}"
+    return text, 0.4, f"no template for the type {kind!r}, so the general one"
+
+
+def _quote(material: str) -> Judged:
+    return material[:200], 0.1, "no rule for this purpose; the beginning of the material"
+
+
+def _material(text: str) -> str:
+    """The material of a question, without the two lines that mark it."""
+    marked = re.fullmatch(r"<material (\w+)>\n(.*)\n</material \1>", text, re.DOTALL)
+    return marked[2] if marked else text
+
+
+def _field(material: str, name: str) -> str | None:
+    """What follows `name:` in the material, None without such a line: the line, or all the rest for the message."""
+    head = rf"(?im)^[ \t]*{name}[ \t]*:[ \t]*"
+    found = re.search(head + (r"((?s:.*))" if name == "message" else r"(.*)"), material)
+    return found[1].strip() if found else None
