@@ -29,12 +29,7 @@ def shipped() -> Iterator[Path]:
 
 
 def sources() -> list[Path]:
-    return [
-        file
-        for folder in OURS
-        for file in (ROOT / folder).rglob("*.py")
-        if ".ipynb_checkpoints" not in file.parts
-    ]
+    return [file for folder in OURS for file in (ROOT / folder).rglob("*.py") if ".ipynb_checkpoints" not in file.parts]
 
 
 def test_a_file_called_init_is_found_nowhere() -> None:

@@ -21,9 +21,7 @@ WANTED = {"account_id": "rec-122-org", "amount": "12.50", "currency": "AUD", "re
 
 
 async def perform(tool: Tool, ledger: PaymentLedger, arguments: dict[str, Any], key: str = "key-1") -> Any:
-    call = Call(
-        run_id="run_1", node="refund", idempotency_key=key, attempt=1, resources=Resources((ledger,))
-    )
+    call = Call(run_id="run_1", node="refund", idempotency_key=key, attempt=1, resources=Resources((ledger,)))
     return await tool.perform(tool.arguments.model_validate_json(json.dumps(arguments)), call)
 
 
@@ -62,9 +60,7 @@ async def test_the_ledger_itself_refuses_an_impossible_amount_for_good(tmp_path:
     "other",
     [{"amount": "12.51"}, {"currency": "EUR"}, {"account_id": "rec-1-org"}, {"reason": "goodwill"}],
 )
-async def test_the_same_key_for_another_refund_is_refused_for_good(
-    tmp_path: Path, other: dict[str, str]
-) -> None:
+async def test_the_same_key_for_another_refund_is_refused_for_good(tmp_path: Path, other: dict[str, str]) -> None:
     async with PaymentLedger.open(tmp_path / "ledger.db") as ledger:
         first = await perform(payments.refund, ledger, WANTED)
 
@@ -110,9 +106,7 @@ async def test_the_same_key_after_a_restart_answers_with_the_first_refund_unchan
 
 async def test_calls_with_one_key_at_the_same_moment_make_one_refund(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
-        ledgers = [
-            await stack.enter_async_context(PaymentLedger.open(tmp_path / "ledger.db")) for _ in range(4)
-        ]
+        ledgers = [await stack.enter_async_context(PaymentLedger.open(tmp_path / "ledger.db")) for _ in range(4)]
 
         answers = await asyncio.gather(
             *(perform(payments.refund, ledger, WANTED) for ledger in ledgers * 5),

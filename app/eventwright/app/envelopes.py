@@ -33,9 +33,7 @@ _JSON = re.compile(r"(?:application|text)/(?:[a-z0-9.\-]+\+)?json")
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^\s";]+)', re.IGNORECASE)
 _ATTRIBUTE_NAME = re.compile(r"[a-z0-9]{1,64}")
 #: What is read into a field of Event, or says how to read the data. Everything else is an extension.
-_OWN = frozenset(
-    {"specversion", "id", "source", "type", "subject", "time", "payloadversion", "datacontenttype"}
-)
+_OWN = frozenset({"specversion", "id", "source", "type", "subject", "time", "payloadversion", "datacontenttype"})
 
 
 @dataclass(frozen=True)
@@ -118,9 +116,7 @@ def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
     ]
     twice = sorted(name for name, times in Counter(name for name, _ in mattering).items() if times > 1)
     if twice:
-        raise _refused(
-            ProblemType.BAD_EVENT, f"these headers stand twice, so they say nothing: {', '.join(twice)}"
-        )
+        raise _refused(ProblemType.BAD_EVENT, f"these headers stand twice, so they say nothing: {', '.join(twice)}")
     return dict(mattering)
 
 
@@ -206,9 +202,7 @@ def _event(attributes: Mapping[str, Any], data: Any) -> Event | Problem:
 
 def _faults(attributes: Mapping[str, Any]) -> list[dict[str, str]]:
     """All that is wrong with these attributes, one entry per attribute."""
-    faults = {
-        name: "is missing" for name in ("specversion", "id", "source", "type") if name not in attributes
-    }
+    faults = {name: "is missing" for name in ("specversion", "id", "source", "type") if name not in attributes}
     for name, value in attributes.items():
         fault = _attribute_fault(name, value)
         if fault is not None:

@@ -183,9 +183,7 @@ def problem_of(error: Exception) -> Problem:
             return Problem(type=ProblemType.UNAVAILABLE)
         case DecisionRefused():
             decided = error.state == ReviewState.DECIDED
-            return Problem(
-                type=ProblemType.DECIDED if decided else ProblemType.REVIEW_CLOSED, detail=str(error)
-            )
+            return Problem(type=ProblemType.DECIDED if decided else ProblemType.REVIEW_CLOSED, detail=str(error))
         case EventwrightError() if type(error) in _TOLD:
             return Problem(type=_TOLD[type(error)], detail=str(error))
     return Problem(type=ProblemType.INTERNAL)

@@ -98,9 +98,7 @@ def load(raw: bytes, *, limit: int = LIMIT, depth: int = DEPTH) -> Any:
         )
     except json.JSONDecodeError as error:
         raise BadJSON(f"not JSON: {error.msg}", f"line {error.lineno} column {error.colno}") from error
-    except (
-        RecursionError
-    ) as error:  # a caller that raised `depth`, or one that stands deep in the stack itself
+    except RecursionError as error:  # a caller that raised `depth`, or one that stands deep in the stack itself
         raise BadJSON("nested too deeply; flatten it") from error
 
 
@@ -123,9 +121,7 @@ def check(value: Any, where: str = "$") -> None:
         if isinstance(part, dict):
             for key, inner in part.items():
                 if _UNSTORABLE.search(key):
-                    raise BadJSON(
-                        f"the key {_short(key)} holds a character that cannot be stored", _spelled(path)
-                    )
+                    raise BadJSON(f"the key {_short(key)} holds a character that cannot be stored", _spelled(path))
                 waiting.append(((path, key), inner))
         elif isinstance(part, list):
             waiting.extend(((path, position), inner) for position, inner in enumerate(part))

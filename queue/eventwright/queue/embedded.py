@@ -100,6 +100,7 @@ def _leave(membership: Membership) -> None:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return  # somebody else is in
+        note = _read_note(folder) or note  # it may have been killed and replaced meanwhile
         with connect(note.url) as redis:
             redis.shutdown(nosave=True)  # returns too when the server is gone already
         (folder / "server.json").unlink(missing_ok=True)
@@ -166,8 +167,8 @@ def _read_note(folder: Path) -> Note | None:
     try:
         noted = json.loads((folder / "server.json").read_text())
         return Note(int(noted["pid"]), Path(noted["socket"]))
-    except FileNotFoundError:
-        return None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None  # nobody was here, or what stands there is no note of ours
 
 
 def _write_note(folder: Path, note: Note) -> None:

@@ -6,9 +6,9 @@ class our worker reads jobs with: it resolves one function of ours and refuses e
 Pinned: `rq>=3.0,<3.1`. All the names of RQ that are private or undocumented, so that an upgrade knows where to look:
 - here: `Job._success_callback_name`, `_failure_callback_name`, `_stopped_callback_name`, `Job.restore`;
 - in wakeups.py: `Queue.intermediate_queue_key`;
-- in worker.py: `BaseWorker(prepare_for_work=False)`, `.executions`, `.serialize`, `.handle_job_failure`, `.set_state`,
-  `Execution.create`, `.delete`, `.heartbeat`, `Job.prepare_for_execution`, `worker_registration`, `parse_payload`,
-  `WORKERS_SUSPENDED`.
+- in worker.py: `BaseWorker(prepare_for_work=False)`, `.connection_timeout`, `.executions`, `.serialize`,
+  `.handle_job_failure`, `.set_state`, `Execution.create`, `.delete`, `.heartbeat`, `Job.prepare_for_execution`,
+  `validate_job_id`, `format_exc_info`, `worker_registration`, `parse_payload`, `WORKERS_SUSPENDED`.
 """
 
 from __future__ import annotations

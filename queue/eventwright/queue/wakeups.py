@@ -26,6 +26,9 @@ from eventwright.runs.errors import EventwrightError
 WakeUp: TypeAlias = tuple[str, str, str]
 """A wake-up row: its id (letters, digits, `_` and `-`), the run's id, the lane."""
 
+ANSWER_SECONDS = 5.0
+"""How long Redis may take to answer."""
+
 Answer = TypeVar("Answer")
 
 
@@ -188,7 +191,7 @@ class Bell:
 
 def connect(url: str) -> Redis:
     """A client that opens its first connection when it is first used, and tries once again on a stale one."""
-    return Redis.from_url(url, socket_connect_timeout=3, socket_timeout=5, retry=Retry(NoBackoff(), 1))
+    return Redis.from_url(url, socket_connect_timeout=3, socket_timeout=ANSWER_SECONDS, retry=Retry(NoBackoff(), 1))
 
 
 def lane_queue(lane: str, connection: Redis) -> Queue:

@@ -174,9 +174,7 @@ def webhook_event(source: str, verified: Verified, payload: Any) -> Event:
     event_source = f"/webhooks/{quote(source, safe='')}"
     version = _version(source, payload.get("version"))
     attributes = {"webhook-id": verified.message_id, "type": payload.get("type"), "version": version}
-    faults = {name: text_fault(value) for name, value in attributes.items()} | {
-        "source": source_fault(event_source)
-    }
+    faults = {name: text_fault(value) for name, value in attributes.items()} | {"source": source_fault(event_source)}
     for name, fault in faults.items():
         if fault is not None:
             raise BadWebhook(source, name, fault)

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import timedelta
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -29,7 +29,7 @@ from redis.client import PubSub
 from redis.exceptions import RedisError
 from rq.command import parse_payload
 from rq.executions import Execution
-from rq.job import JobStatus
+from rq.job import JobStatus, validate_job_id
 from rq.job_lifecycle import format_exc_info
 from rq.serializers import JSONSerializer
 from rq.suspension import WORKERS_SUSPENDED
@@ -38,7 +38,7 @@ from rq.worker.base import BaseWorker, WorkerStatus
 from rq.worker_registration import clean_worker_registry, register
 
 from eventwright.queue.jobs import WakeUpJob
-from eventwright.queue.wakeups import connect, lane_queue
+from eventwright.queue.wakeups import ANSWER_SECONDS, connect, lane_queue
 
 BEAT_SECONDS = 2
 LEASE_SECONDS = 6
@@ -47,6 +47,8 @@ SHOWN_SECONDS = 60
 """How long `rq info` shows a worker that was killed."""
 POLL_SECONDS = 0.5
 """How long one blocking pop waits, and so how soon an idle worker notices that it shall stop."""
+LONGEST_PAUSE_SECONDS = 5.0
+"""How long at most to wait before Redis is tried again."""
 LOOK_SECONDS = 0.1
 """How often the books look for a command or the end."""
 MOST_AT_ONCE = 50
@@ -103,19 +105,28 @@ class Worker(BaseWorker):
         self._troubled: set[str] = set()
         self._seen_on_their_way: set[bytes] = set()
 
+    @property
+    def connection_timeout(self) -> int:
+        """Seconds without an answer after which Redis counts as away. RQ's own is longer, for its longer pops."""
+        return int(ANSWER_SECONDS)
+
     async def serve(self, handle: Handle, stopping: asyncio.Event) -> None:
         """Call `handle` with the run id of each wake-up, until `stopping` is set; then drain and return.
 
-        RQ's own shutdown command sets `stopping` too. A handle that raises is a failed job in RQ and ends nothing else.
-        A worker serves once.
+        RQ's own shutdown command sets `stopping` too. What a pop under way still brings (half a second at most) is
+        begun and drained like the rest. A handle that raises is a failed job in RQ and ends nothing else. A worker
+        serves once.
         """
         loop = asyncio.get_running_loop()
         stop = loop.create_task(stopping.wait())
-        with ThreadPoolExecutor(max_workers=2, thread_name_prefix="eventwright-rq") as threads:
+        with (
+            closing(self.connection),  # after the threads that use it
+            ThreadPoolExecutor(max_workers=2, thread_name_prefix="eventwright-rq") as threads,
+        ):
             books = loop.run_in_executor(threads, self._keep_books, partial(loop.call_soon_threadsafe, stopping.set))
             try:
                 await self._attend_all(handle, stop, books, threads)
-                await asyncio.wait({stop, *self._running}, timeout=self.drain_seconds, return_when="ALL_COMPLETED")
+                await asyncio.wait([stop, *self._running], timeout=self.drain_seconds)
             finally:
                 await self._close([stop, *self._running], books)
 
@@ -124,28 +135,26 @@ class Worker(BaseWorker):
     async def _attend_all(
         self, handle: Handle, stop: asyncio.Task[bool], books: asyncio.Future[None], threads: ThreadPoolExecutor
     ) -> None:
-        loop = asyncio.get_running_loop()
         pause = POLL_SECONDS
         while not stop.done():
             if books.done():
-                books.result()  # the books ended before they were closed: raise why
+                books.result()  # they ended before they were closed: raise why
             free = self.concurrency - len(self._running)
-            if not free:
-                await asyncio.wait({stop, books, *self._running}, return_when="FIRST_COMPLETED")
-            elif self._suspended:
-                await asyncio.wait({stop, books}, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
-            else:
-                try:
-                    taken = await loop.run_in_executor(threads, self._take, min(free, MOST_AT_ONCE))
-                except (RedisError, OSError) as error:
-                    self._note_redis("taking wake-ups", error)
-                    await asyncio.wait({stop, books}, timeout=pause, return_when="FIRST_COMPLETED")
-                    pause = min(2 * pause, 5.0)
-                    continue
-                self._note_redis("taking wake-ups", None)
-                pause = POLL_SECONDS
-                for attended in taken:
-                    self._begin(handle, attended)
+            if not free or self._suspended:
+                await _first_of(stop, books, *self._running, timeout=POLL_SECONDS)
+                continue
+            take = partial(self._take, min(free, MOST_AT_ONCE))
+            try:
+                taken = await asyncio.get_running_loop().run_in_executor(threads, take)
+            except (RedisError, OSError) as error:
+                self._note_redis("taking wake-ups", error)
+                await _first_of(stop, books, timeout=pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                continue
+            self._note_redis("taking wake-ups", None)
+            pause = POLL_SECONDS
+            for attended in taken:
+                self._begin(handle, attended)
 
     def _begin(self, handle: Handle, attended: Attended) -> None:
         async def attend() -> None:
@@ -203,7 +212,6 @@ class Worker(BaseWorker):
                 begun.append(Attended(job, execution))
             for job_id in job_ids:
                 pipe.lrem(self.queue.intermediate_queue_key, 1, job_id)  # type: ignore[arg-type]
-            self.set_state(WorkerStatus.BUSY if self.executions else WorkerStatus.IDLE, pipeline=pipe)
             try:
                 pipe.execute()
             except (RedisError, OSError):
@@ -221,8 +229,11 @@ class Worker(BaseWorker):
         jobs = []
         for job_id, fields in zip(job_ids, hashes, strict=True):
             if not fields:
-                continue
+                continue  # the job is gone: it was rung twice, or Redis forgot it
+            if isinstance(fields, RedisError) and "WRONGTYPE" not in str(fields):
+                raise fields
             try:
+                validate_job_id(job_id.decode())
                 job = WakeUpJob(job_id.decode(), connection=self.connection, serializer=JSONSerializer)
                 job.restore(fields)
             except Exception:  # anybody's bytes: RQ raises a dozen kinds
@@ -240,7 +251,6 @@ class Worker(BaseWorker):
         next_beat = 0.0
         with self.connection.pubsub(ignore_subscribe_messages=True) as commands:  # type: ignore[no-untyped-call]
             while not self._closing.is_set():
-                ended += self._wait_for_ended()
                 try:
                     self._record(ended)
                     ended = []
@@ -248,11 +258,13 @@ class Worker(BaseWorker):
                         self._beat()
                         self._clean()
                         next_beat = time.monotonic() + BEAT_SECONDS
+                    self._show_state()
                     self._obey(commands, stop)
                     self._note_redis("keeping the books", None)
                 except (RedisError, OSError) as error:
                     self._note_redis("keeping the books", error)
                     self._closing.wait(POLL_SECONDS)
+                ended += self._wait_for_ended()
         self._sign_off(ended)
 
     def _wait_for_ended(self) -> list[Ended]:
@@ -278,7 +290,6 @@ class Worker(BaseWorker):
                     self.executions.pop(execution.id, None)
                     execution.delete(job, pipe)
                     pipe.delete(job.key)
-            self.set_state(self._present_state(), pipeline=pipe)
             pipe.execute()
         for attended, error in ended:
             if error is not None and not isinstance(error, asyncio.CancelledError):
@@ -307,6 +318,12 @@ class Worker(BaseWorker):
                 execution.heartbeat(registry, LEASE_SECONDS, pipeline=pipe)
             pipe.exists(WORKERS_SUSPENDED)
             self._suspended = bool(pipe.execute()[-1])
+
+    def _show_state(self) -> None:
+        # This thread alone writes the state: two writers would overtake each other.
+        state = self._present_state()
+        if state != self.get_state():
+            self.set_state(state)
 
     def _present_state(self) -> WorkerStatus:
         if self.executions:
@@ -341,10 +358,10 @@ class Worker(BaseWorker):
             commands.subscribe(self.pubsub_channel_name)
         while message := commands.get_message():
             try:
-                payload = parse_payload(message)
+                payload: Any = parse_payload(message)
             except ValueError:
-                payload = message
-            if payload.get("command") == "shutdown":
+                payload = message["data"]
+            if isinstance(payload, dict) and payload.get("command") == "shutdown":
                 stop()
             else:
                 logger.warning("ignored the RQ command %r: runs are ended with `eventwright cancel`", payload)
@@ -355,8 +372,10 @@ class Worker(BaseWorker):
             self.register_death()  # type: ignore[no-untyped-call]
         except (RedisError, OSError) as error:
             logger.warning("could not sign off (%s); `rq info` shows this worker for %s s", error, SHOWN_SECONDS)
-        finally:
-            self.connection.close()
+
+
+async def _first_of(*futures: asyncio.Future[Any], timeout: float) -> None:
+    await asyncio.wait(futures, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
 
 def _working_time(job: WakeUpJob) -> timedelta:
@@ -365,4 +384,4 @@ def _working_time(job: WakeUpJob) -> timedelta:
 
 def _job_key(job_id: bytes) -> bytes:
     # Not `Job.key_for`: an id that somebody else wrote need not be text.
-    return f"{WakeUpJob.redis_job_namespace_prefix}".encode() + job_id
+    return WakeUpJob.redis_job_namespace_prefix.encode() + job_id

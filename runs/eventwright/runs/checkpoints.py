@@ -1,10 +1,11 @@
-"""LangGraph's checkpoints on our own store: fenced, group-committed, and without writes that the next checkpoint makes needless."""
+"""LangGraph's checkpoints on our own store: fenced, group-committed, without writes that the next one makes needless."""
 
 from __future__ import annotations
 
-
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,13 +23,13 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from eventwright.runs import schema
-from eventwright.runs.committer import Unit
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.records import Lease
 from eventwright.runs.store import Store
+from eventwright.runs.transaction import Transaction
 
 #: How long a finished task's writes wait for the checkpoint that would make them needless, in seconds.
-PATIENCE = 0.01
+PATIENCE = 0.05
 #: Bookkeeping channels whose writes say nothing that the next checkpoint does not.
 PLAIN_CHANNELS = frozenset({"__no_writes__", "__pregel_tasks"})
 
@@ -48,8 +49,8 @@ class _Shared:
     """What every copy of a saver shares: LangGraph's compile() makes shallow copies."""
 
     leases: dict[str, Lease] = field(default_factory=dict)
-    #: Writes that still wait in line, by the checkpoint they belong to.
-    held: dict[tuple[str, str, str], list[Unit]] = field(default_factory=dict)
+    #: Writes that are held back, by the checkpoint they belong to; each is told whether the next one came.
+    held: dict[tuple[str, str, str], set[asyncio.Future[bool]]] = field(default_factory=dict)
 
 
 class CheckpointSaver(BaseCheckpointSaver[int]):
@@ -105,9 +106,10 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
                 "metadata": get_checkpoint_metadata(config, metadata),
             }
         )
-        # This checkpoint holds what those writes say: whoever is still in line need not be written.
-        for unit in self._shared.held.pop((thread_id, ns, parent), ()) if parent else ():
-            self._store.committer.withdraw(unit)
+        # This checkpoint holds what those writes say: whoever still holds one back need not write it.
+        for write in self._shared.held.pop((thread_id, ns, parent), ()) if parent else ():
+            if not write.done():
+                write.set_result(True)
         await self._store.committer.post(transaction.unit)
         return _config(thread_id, ns, checkpoint["id"])
 
@@ -115,9 +117,12 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         thread_id, ns = _place(config)
-        checkpoint_id = config["configurable"]["checkpoint_id"]
-        special = all(channel in WRITES_IDX_MAP for channel, _ in writes)
         transaction = self._store.transaction(self._lease_of(thread_id))
+        checkpoint_id = config["configurable"]["checkpoint_id"]
+        plain = all(channel in PLAIN_CHANNELS or not channel.startswith("__") for channel, _ in writes)
+        if plain and await self._needless_soon((thread_id, ns, checkpoint_id)):
+            return
+        special = all(channel in WRITES_IDX_MAP for channel, _ in writes)
         for index, (channel, value) in enumerate(writes):
             kind, body = self.serde.dumps_typed(value)
             transaction.put_checkpoint_write(
@@ -134,35 +139,62 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
                 },
                 replace_earlier=special,
             )
-        if any(channel.startswith("__") and channel not in PLAIN_CHANNELS for channel, _ in writes):
-            await self._store.committer.post(transaction.unit)
-            return
-        key = (thread_id, ns, checkpoint_id)
-        waiting = self._shared.held.setdefault(key, [])
-        waiting.append(transaction.unit)
+        await self._store.committer.post(transaction.unit)
+
+    async def _needless_soon(self, checkpoint: tuple[str, str, str]) -> bool:
+        """Wait a moment for the checkpoint after this one; True if it came, and what belongs to this one is needless."""
+        loop = asyncio.get_running_loop()
+        write: asyncio.Future[bool] = loop.create_future()
+        held = self._shared.held.setdefault(checkpoint, set())
+        held.add(write)
+        patience = loop.call_later(PATIENCE, lambda: write.done() or write.set_result(False))
         try:
-            await self._store.committer.post(transaction.unit, patience=PATIENCE)
+            return await write
         finally:
-            if self._shared.held.get(key) is waiting:
-                waiting.remove(transaction.unit)
-                if not waiting:
-                    del self._shared.held[key]
+            patience.cancel()
+            held.discard(write)
+            if not held and self._shared.held.get(checkpoint) is held:
+                del self._shared.held[checkpoint]
 
     async def adelete_thread(self, thread_id: str) -> None:
         async with self._store.write() as transaction:
             transaction.delete_thread(thread_id)
 
+    async def rename_node(self, thread_id: str, old: str, new: str, transaction: Transaction) -> None:
+        """Rewrite the thread's newest checkpoint so that what was about to run `old` runs `new`.
+
+        The checkpoint keeps its id, so that tasks of other nodes keep theirs, and what they have done.
+        """
+        saved = await self.aget_tuple({"configurable": {"thread_id": thread_id}})
+        if saved is None:
+            return
+        kind, body = self.serde.dumps_typed(_renamed(saved.checkpoint, old, new))
+        configurable = saved.config["configurable"]
+        parent = saved.parent_config["configurable"]["checkpoint_id"] if saved.parent_config else None
+        transaction.put_checkpoint(
+            {
+                "thread_id": thread_id,
+                "ns": configurable["checkpoint_ns"],
+                "id": configurable["checkpoint_id"],
+                "parent": parent,
+                "type": kind,
+                "body": body,
+                "metadata": dict(saved.metadata),
+            }
+        )
+
     # -- reading -----------------------------------------------------------------------------------------------------
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         thread_id, ns = _place(config)
-        table = schema.checkpoints
-        query = sa.select(table).where(table.c.thread_id == thread_id, table.c.ns == ns)
-        checkpoint_id = get_checkpoint_id(config)
-        if checkpoint_id:
-            query = query.where(table.c.id == checkpoint_id)
-        rows = await self._store.rows_of(query.order_by(table.c.id.desc()).limit(1))
-        return await self._tuple(rows[0]) if rows else None
+        wanted = {"thread_id": thread_id, "ns": ns, "id": get_checkpoint_id(config)}
+
+        def read(connection: sa.Connection) -> _Found | None:
+            row = connection.execute(_ONE if wanted["id"] else _NEWEST, wanted).mappings().one_or_none()
+            return row and (row, _writes_of(connection, row))
+
+        found = await self._store.read(read)
+        return found and self._tuple(found)
 
     async def alist(
         self,
@@ -175,8 +207,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         table = schema.checkpoints
         query = sa.select(table).order_by(table.c.id.desc())
         if config is not None:
-            thread_id = config["configurable"]["thread_id"]
-            query = query.where(table.c.thread_id == thread_id)
+            query = query.where(table.c.thread_id == config["configurable"]["thread_id"])
             ns = config["configurable"].get("checkpoint_ns")
             if ns is not None:
                 query = query.where(table.c.ns == ns)
@@ -184,24 +215,18 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
                 query = query.where(table.c.id == checkpoint_id)
         if before is not None and (before_id := get_checkpoint_id(before)):
             query = query.where(table.c.id < before_id)
-        left = limit
-        for row in await self._store.rows_of(query):
-            if filter and any(row["metadata"].get(key) != value for key, value in filter.items()):
-                continue
-            if left is not None:
-                if left == 0:
-                    return
-                left -= 1
-            yield await self._tuple(row)
+        asked = (filter or {}).items()
 
-    async def _tuple(self, row: sa.RowMapping) -> CheckpointTuple:
-        table = schema.checkpoint_writes
-        query = (
-            sa.select(table)
-            .where(table.c.thread_id == row["thread_id"], table.c.ns == row["ns"], table.c.checkpoint_id == row["id"])
-            .order_by(table.c.path, table.c.task_id, table.c.idx)
-        )
-        writes = await self._store.rows_of(query)
+        def read(connection: sa.Connection) -> list[_Found]:
+            rows = connection.execute(query).mappings()
+            fitting = (row for row in rows if all(row["metadata"].get(key) == value for key, value in asked))
+            return [(row, _writes_of(connection, row)) for row in islice(fitting, limit)]
+
+        for found in await self._store.read(read):
+            yield self._tuple(found)
+
+    def _tuple(self, found: _Found) -> CheckpointTuple:
+        row, writes = found
         return CheckpointTuple(
             config=_config(row["thread_id"], row["ns"], row["id"]),
             checkpoint=self.serde.loads_typed((row["type"], row["body"])),
@@ -213,10 +238,52 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
             ],
         )
 
-    # -- LangGraph's synchronous calls are not served: everything here is asynchronous ----------------------------------
+    # -- LangGraph's synchronous calls are not served: everything here is asynchronous --------------------------------
 
     def get_next_version(self, current: int | None, channel: None) -> int:
         return 1 if current is None else current + 1
+
+
+_Found = tuple[sa.RowMapping, Sequence[sa.RowMapping]]
+
+_checkpoints, _pending = schema.checkpoints, schema.checkpoint_writes
+_THREAD = sa.select(_checkpoints).where(
+    _checkpoints.c.thread_id == sa.bindparam("thread_id"), _checkpoints.c.ns == sa.bindparam("ns")
+)
+_NEWEST = _THREAD.order_by(_checkpoints.c.id.desc()).limit(1)
+_ONE = _THREAD.where(_checkpoints.c.id == sa.bindparam("id"))
+_WRITES = (
+    sa.select(_pending)
+    .where(
+        _pending.c.thread_id == sa.bindparam("thread_id"),
+        _pending.c.ns == sa.bindparam("ns"),
+        _pending.c.checkpoint_id == sa.bindparam("id"),
+    )
+    .order_by(_pending.c.path, _pending.c.task_id, _pending.c.idx)
+)
+
+
+def _writes_of(connection: sa.Connection, row: sa.RowMapping) -> Sequence[sa.RowMapping]:
+    """The pending writes of a checkpoint."""
+    return connection.execute(_WRITES, {name: row[name] for name in ("thread_id", "ns", "id")}).mappings().all()
+
+
+def _renamed(checkpoint: Checkpoint, old: str, new: str) -> Checkpoint:
+    """The checkpoint with the node's name changed wherever LangGraph keys by it: its trigger and what it has seen."""
+    names = {f"branch:to:{old}": f"branch:to:{new}", old: new}
+
+    def keys(mapping: dict[str, Any], *, nodes: bool) -> dict[str, Any]:
+        return {(names.get(key, key) if nodes or key != old else key): value for key, value in mapping.items()}
+
+    copy = checkpoint.copy()
+    copy["channel_values"] = keys(copy["channel_values"], nodes=False)
+    copy["channel_versions"] = keys(copy["channel_versions"], nodes=False)
+    seen = keys(dict(copy["versions_seen"]), nodes=True)
+    copy["versions_seen"] = {node: keys(dict(versions), nodes=False) for node, versions in seen.items()}
+    updated = copy.get("updated_channels")
+    if updated is not None:
+        copy["updated_channels"] = [names.get(name, name) if name != old else name for name in updated]
+    return copy
 
 
 def _place(config: RunnableConfig) -> tuple[str, str]:

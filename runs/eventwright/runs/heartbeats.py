@@ -10,12 +10,11 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.exc import SQLAlchemyError
 
 from eventwright.runs import schema
-from eventwright.runs.committer import database_time
+from eventwright.runs.database import Database, open_database
 from eventwright.runs.states import RunState
-from eventwright.runs.store import create_engine
 
 log = logging.getLogger(__name__)
 
@@ -45,22 +44,20 @@ async def heartbeats(url: str, worker: str, *, every: float, lease_seconds: floa
 
 
 async def _beat_until(stopping: threading.Event, url: str, worker: str, every: float, lease_seconds: float) -> None:
-    engine = create_engine(url, readers=1)
-    try:
+    async with open_database(url) as database:
         while not await asyncio.to_thread(stopping.wait, every):
             try:
-                await _beat(engine, worker, lease_seconds)
-            except Exception as error:
+                await _beat(database, worker, lease_seconds)
+            except SQLAlchemyError as error:
                 # The database is away. Leases run out and others take over, which is what leases are for.
                 log.warning("heartbeat of %s failed: %s", worker, error)
-    finally:
-        await engine.dispose()
 
 
-async def _beat(engine: AsyncEngine, worker: str, lease_seconds: float) -> None:
-    async with engine.connect() as connection:
-        await connection.execution_options(eventwright_writer=True)
-        async with connection.begin():
-            due = await database_time(connection) + timedelta(seconds=lease_seconds)
-            held = sa.and_(schema.runs.c.worker == worker, schema.runs.c.state == str(RunState.PROCESSING))
-            await connection.execute(sa.update(schema.runs).where(held).values(due_at=due))
+async def _beat(database: Database, worker: str, lease_seconds: float) -> None:
+    held = sa.and_(schema.runs.c.worker == worker, schema.runs.c.state == str(RunState.PROCESSING))
+
+    def renew(connection: sa.Connection) -> None:
+        due = database.now(connection) + timedelta(seconds=lease_seconds)
+        connection.execute(sa.update(schema.runs).where(held).values(due_at=due))
+
+    await database.write(renew)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from importlib.resources import files
 
 import sqlalchemy as sa
@@ -11,10 +9,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from eventwright.runs.database import open_database
 from eventwright.runs.errors import SchemaOutdated
-from eventwright.runs.store import create_engine
 
 #: Any number that is ours; PostgreSQL's advisory locks are named by numbers.
 LOCK = 7_305_118_226
@@ -37,41 +34,28 @@ def newest() -> str:
     return head
 
 
-@asynccontextmanager
-async def _locked(url: str) -> AsyncIterator[AsyncConnection]:
-    engine = create_engine(url, readers=1)
-    try:
-        async with engine.connect() as connection:
-            # On SQLite the writing transaction itself is the lock: the next process waits until it ends.
-            await connection.execution_options(eventwright_writer=True)
-            async with connection.begin():
-                if connection.dialect.name == "postgresql":
-                    await connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
-                yield connection
-    finally:
-        await engine.dispose()
-
-
 async def upgrade(url: str) -> None:
-    """Bring the database to the newest revision. Safe to call from many processes at once; does nothing if it is there."""
+    """Bring the database to the newest revision. Many processes may call it at once; does nothing if it is there."""
 
     def run(connection: sa.Connection) -> None:
-        if MigrationContext.configure(connection).get_current_revision() != newest():
+        # On SQLite the writing transaction itself is the lock: the next process waits until it ends.
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
+        if _revision(connection) != newest():
             command.upgrade(_config(connection), "head")
 
-    async with _locked(url) as connection:
-        await connection.run_sync(run)
+    async with open_database(url) as database:
+        await database.write(run)
 
 
 async def current(url: str) -> str | None:
     """The revision the database is at; None for an empty one."""
-    read: Callable[[sa.Connection], str | None] = lambda c: MigrationContext.configure(c).get_current_revision()  # noqa: E731
-    engine = create_engine(url, readers=1)
-    try:
-        async with engine.connect() as connection:
-            return await connection.run_sync(read)
-    finally:
-        await engine.dispose()
+    async with open_database(url) as database:
+        return await database.read(_revision)
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
 
 
 async def check(url: str) -> None:

@@ -101,6 +101,15 @@ def stored_event_of(row: Row, run_ids: tuple[str, ...]) -> StoredEvent:
     return StoredEvent(event=event_of(row), state=EventState(row["state"]), problem=row["problem"], run_ids=run_ids)
 
 
+def run_row(run: Run) -> dict[str, Any]:
+    return _pick(run, _RUN) | {
+        "event_uid": run.event.uid,
+        "state": str(run.state),
+        "outcome": run.outcome and str(run.outcome),
+        "reason": run.reason and str(run.reason),
+    }
+
+
 def run_of(row: Row) -> Run:
     """A run from its row joined with its event's, whose columns carry the prefix `event_`."""
     return Run(

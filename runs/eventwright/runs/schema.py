@@ -10,7 +10,6 @@ from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -57,8 +56,8 @@ class Money(sa.types.TypeDecorator[Decimal]):
         return None if value is None else Decimal(value).normalize()
 
 
-#: JSON text on SQLite, JSONB on PostgreSQL; Python's None is SQL's NULL.
-Json = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+#: JSON as it was written: JSONB would turn 1e22 into an integer, and digests would not match. None is SQL's NULL.
+Json = sa.JSON(none_as_null=True)
 
 metadata = sa.MetaData(
     naming_convention={

@@ -6,6 +6,7 @@ Nobody moves a run but `Transaction.move` and `Transaction.claim`, and they ask 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 
 class Documented(StrEnum):
@@ -13,7 +14,7 @@ class Documented(StrEnum):
 
     meaning: str
 
-    def __new__(cls, value: str, meaning: str) -> Documented:
+    def __new__(cls, value: str, meaning: str = "") -> Self:
         member = str.__new__(cls, value)
         member._value_ = value
         member.meaning = meaning

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,11 +9,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from eventwright.runs import rows, schema
-from eventwright.runs.committer import Clock, Committer, Unit, database_time
+from eventwright.runs.committer import Committer, Unit
+from eventwright.runs.database import Answer, Clock, Database, Work, is_away, open_database
 from eventwright.runs.errors import StoreUnavailable, UnknownEvent, UnknownReview, UnknownRun
 from eventwright.runs.records import (
     Effect,
@@ -29,61 +27,7 @@ from eventwright.runs.records import (
     WakeUp,
 )
 from eventwright.runs.states import RunState
-from eventwright.runs.transaction import Statements, Transaction
-
-
-def compact_json(value: Any) -> str:
-    """JSON text for a column: no spaces, no escapes for plain letters, no NaN."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
-def async_url(url: str) -> sa.URL:
-    """The URL with its asynchronous driver: `sqlite:///file` and `postgresql://…` are what people write.
-
-    Raises:
-        ValueError: another kind of database.
-    """
-    parsed = sa.make_url(url)
-    drivers = {
-        "sqlite": "sqlite+aiosqlite",
-        "postgresql": "postgresql+asyncpg",
-        "postgres": "postgresql+asyncpg",
-    }
-    backend = parsed.drivername.partition("+")[0]
-    if backend not in drivers:
-        raise ValueError(
-            f"EVENTWRIGHT_DATABASE_URL is {backend!r}; Eventwright keeps its truth in sqlite or postgresql"
-        )
-    return parsed.set(drivername=drivers[backend])
-
-
-def create_engine(url: str, *, readers: int = 5) -> AsyncEngine:
-    """An engine with the settings both stores need. SQLite: WAL, full sync, writers wait for each other."""
-    parsed = async_url(url)
-    engine = create_async_engine(
-        parsed,
-        json_serializer=compact_json,
-        pool_size=readers,
-        max_overflow=readers,
-        pool_pre_ping=parsed.drivername[0] == "p",
-    )
-    if parsed.drivername.startswith("sqlite"):
-        sa.event.listen(engine.sync_engine, "connect", _sqlite_settings)
-        sa.event.listen(engine.sync_engine, "begin", _sqlite_begin)
-    return engine
-
-
-def _sqlite_settings(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # the driver would begin late, and without the lock
-    cursor = connection.cursor()
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _sqlite_begin(connection: sa.Connection) -> None:
-    writer = connection.get_execution_options().get("eventwright_writer", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+from eventwright.runs.transaction import Transaction
 
 
 @dataclass(frozen=True)
@@ -98,11 +42,9 @@ class History:
 class Store:
     """Open it with `async with Store.open(url) as store`."""
 
-    def __init__(self, engine: AsyncEngine, *, clock: Clock | None = None) -> None:
-        self.engine = engine
-        self.committer = Committer(engine, clock=clock)
-        self._clock = clock
-        self._statements = Statements(engine.dialect.name)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.committer = Committer(database)
 
     @classmethod
     @asynccontextmanager
@@ -113,13 +55,13 @@ class Store:
             url: `sqlite:///path` or `postgresql://…`.
             clock: replaces the database's clock, for tests and simulations.
         """
-        store = cls(create_engine(url), clock=clock)
-        await store.committer.start()
-        try:
-            yield store
-        finally:
-            await store.committer.close()
-            await store.engine.dispose()
+        async with open_database(url, clock=clock) as database:
+            store = cls(database)
+            await store.committer.start()
+            try:
+                yield store
+            finally:
+                await store.committer.close()
 
     @asynccontextmanager
     async def write(self, lease: Lease | None = None) -> AsyncIterator[Transaction]:
@@ -142,28 +84,28 @@ class Store:
         unit = Unit(lease=lease)
         if lease is not None:
             unit.run_ids.add(lease.run_id)
-        return Transaction(self._statements, unit)
+        return Transaction(unit)
 
-    @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A reading connection. Raises StoreUnavailable."""
+    async def read(self, work: Work[Answer]) -> Answer:
+        """The answer of `work`, which reads on a connection. Raises StoreUnavailable."""
         try:
-            async with self.engine.connect() as connection:
-                yield connection
-        except (OperationalError, OSError) as error:
+            return await self._database.read(work)
+        except Exception as error:
+            if not is_away(error):
+                raise
             raise StoreUnavailable(f"the database did not answer: {error}") from error
+
+    async def rows_of(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
+        """The rows of a query. Raises StoreUnavailable."""
+        return await self.read(lambda connection: connection.execute(query).mappings().all())
 
     async def now(self) -> datetime:
         """The database's time."""
-        if self._clock is not None:
-            return self._clock()
-        async with self.read() as connection:
-            return await database_time(connection)
+        return await self.read(self._database.now)
 
     async def ping(self) -> None:
         """Raises StoreUnavailable if the database does not answer."""
-        async with self.read() as connection:
-            await connection.execute(sa.select(1))
+        await self.rows_of(sa.select(1))
 
     # -- runs --------------------------------------------------------------------------------------------------------
 
@@ -192,13 +134,21 @@ class Store:
             query = query.where(schema.runs.c.id < before)
         return await self._runs(query)
 
-    async def due_runs(self, *, limit: int) -> list[tuple[str, str]]:
-        """(id, lane) of runs that may be taken up now, the longest due first: new, retried, decided, abandoned."""
-        now = await self.now()
+    async def due_runs(self, *, limit: int, unrung: bool = False) -> list[tuple[str, str]]:
+        """(id, lane) of runs that may be taken up now, the longest due first: new, retried, decided, abandoned.
+
+        With `unrung`, only those for which no bell is in the outbox.
+        """
         due = schema.runs.c.due_at
-        query = sa.select(schema.runs.c.id, schema.runs.c.lane).where(due <= now).order_by(due).limit(limit)
-        async with self.read() as connection:
-            return [(row.id, row.lane) for row in await connection.execute(query)]
+        query = sa.select(schema.runs.c.id, schema.runs.c.lane).where(due <= await self.now()).order_by(due).limit(limit)
+        if unrung:
+            query = query.where(~sa.exists().where(schema.wakeups.c.run_id == schema.runs.c.id))
+        return [(row["id"], row["lane"]) for row in await self.rows_of(query)]
+
+    async def cancel_requests(self, run_ids: Collection[str]) -> list[str]:
+        """Which of these runs an operator wants to end."""
+        wanted = sa.and_(schema.runs.c.id.in_(sorted(run_ids)), schema.runs.c.cancel_requested_by.is_not(None))
+        return [row["id"] for row in await self.rows_of(sa.select(schema.runs.c.id).where(wanted))] if run_ids else []
 
     async def next_due(self) -> datetime | None:
         """When the next resting run or timer comes due."""
@@ -206,41 +156,37 @@ class Store:
             sa.select(sa.func.min(schema.runs.c.due_at, type_=schema.UtcDateTime())).scalar_subquery(),
             sa.select(sa.func.min(schema.timers.c.due_at, type_=schema.UtcDateTime())).scalar_subquery(),
         )
-        async with self.read() as connection:
-            times = [time for time in (await connection.execute(query)).one() if time is not None]
-        return min(times, default=None)
+        (times,) = await self.rows_of(query)
+        return min((time for time in times.values() if time is not None), default=None)
 
     async def counts(self) -> dict[tuple[str, str], int]:
         """How many runs there are by (workflow, state)."""
-        query = sa.select(schema.runs.c.workflow, schema.runs.c.state, sa.func.count()).group_by(
-            schema.runs.c.workflow, schema.runs.c.state
-        )
-        async with self.read() as connection:
-            return {(row[0], row[1]): row[2] for row in await connection.execute(query)}
+        groups = (schema.runs.c.workflow, schema.runs.c.state)
+        query = sa.select(*groups, sa.func.count().label("runs")).group_by(*groups)
+        return {(row["workflow"], row["state"]): row["runs"] for row in await self.rows_of(query)}
 
     async def _runs(self, query: sa.Select[Any]) -> list[Run]:
-        async with self.read() as connection:
-            return [rows.run_of(row) for row in (await connection.execute(query)).mappings()]
+        return [rows.run_of(row) for row in await self.rows_of(query)]
 
     async def history(self, run_id: str) -> History:
         """What a segment must know: effects by key, visits by place, reviews in the order they were asked."""
-        async with self.read() as connection:
-            effects = await connection.execute(sa.select(schema.effects).where(schema.effects.c.run_id == run_id))
-            visits = await connection.execute(sa.select(schema.visits).where(schema.visits.c.run_id == run_id))
-            reviews = await connection.execute(
-                _REVIEWS.where(schema.reviews.c.run_id == run_id).order_by(schema.reviews.c.id)
-            )
+
+        def read(connection: sa.Connection) -> History:
+            def found(query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
+                return connection.execute(query, {"run_id": run_id}).mappings().all()
+
             return History(
-                effects={row["key"]: rows.effect_of(row) for row in effects.mappings()},
-                visits={row["place"]: rows.visit_of(row) for row in visits.mappings()},
-                reviews=tuple(rows.review_of(row) for row in reviews.mappings()),
+                effects={row["key"]: rows.effect_of(row) for row in found(_EFFECTS_OF_RUN)},
+                visits={row["place"]: rows.visit_of(row) for row in found(_VISITS_OF_RUN)},
+                reviews=tuple(rows.review_of(row) for row in found(_REVIEWS_OF_RUN)),
             )
+
+        return await self.read(read)
 
     async def journal(self, run_id: str) -> list[JournalEntry]:
         """The run's record, oldest first. Raises UnknownRun."""
         query = sa.select(schema.journal).where(schema.journal.c.run_id == run_id).order_by(schema.journal.c.seq)
-        async with self.read() as connection:
-            entries = [rows.journal_of(row) for row in (await connection.execute(query)).mappings()]
+        entries = [rows.journal_of(row) for row in await self.rows_of(query)]
         if not entries:
             raise UnknownRun(run_id)
         return entries
@@ -285,9 +231,8 @@ class Store:
             .order_by(schema.reviews.c.id)
         )
         found: dict[str, list[str]] = {run_id: [] for run_id in run_ids}
-        async with self.read() as connection:
-            for run_id, review_id in await connection.execute(query):
-                found[run_id].append(review_id)
+        for row in await self.rows_of(query):
+            found[row["run_id"]].append(row["id"])
         return found
 
     async def due_timers(self, *, limit: int) -> list[Timer]:
@@ -296,12 +241,10 @@ class Store:
         query = (
             sa.select(schema.timers).where(schema.timers.c.due_at <= now).order_by(schema.timers.c.due_at).limit(limit)
         )
-        async with self.read() as connection:
-            return [rows.timer_of(row) for row in (await connection.execute(query)).mappings()]
+        return [rows.timer_of(row) for row in await self.rows_of(query)]
 
     async def _reviews(self, query: sa.Select[Any]) -> list[Review]:
-        async with self.read() as connection:
-            return [rows.review_of(row) for row in (await connection.execute(query)).mappings()]
+        return [rows.review_of(row) for row in await self.rows_of(query)]
 
     # -- events ------------------------------------------------------------------------------------------------------
 
@@ -333,13 +276,11 @@ class Store:
         return await self._events(query)
 
     async def _events(self, query: sa.Select[Any]) -> list[StoredEvent]:
-        async with self.read() as connection:
-            found = list((await connection.execute(query)).mappings())
-            uids = [row["uid"] for row in found]
-            runs: dict[str, list[str]] = {uid: [] for uid in uids}
-            started = sa.select(schema.runs.c.event_uid, schema.runs.c.id).where(schema.runs.c.event_uid.in_(uids))
-            for uid, run_id in await connection.execute(started.order_by(schema.runs.c.workflow)):
-                runs[uid].append(run_id)
+        found = await self.rows_of(query)
+        runs: dict[str, list[str]] = {row["uid"]: [] for row in found}
+        started = sa.select(schema.runs.c.event_uid, schema.runs.c.id).where(schema.runs.c.event_uid.in_(runs))
+        for row in await self.rows_of(started.order_by(schema.runs.c.workflow)):
+            runs[row["event_uid"]].append(row["id"])
         return [rows.stored_event_of(row, tuple(runs[row["uid"]])) for row in found]
 
     # -- the outbox --------------------------------------------------------------------------------------------------
@@ -355,21 +296,7 @@ class Store:
             .order_by(column)
             .limit(limit)
         )
-        async with self.read() as connection:
-            return [rows.wakeup_of(row) for row in (await connection.execute(query)).mappings()]
-
-    async def rung(self, run_ids: Collection[str]) -> set[str]:
-        """Which of these runs have a bell in the outbox already."""
-        query = sa.select(schema.wakeups.c.run_id).where(schema.wakeups.c.run_id.in_(sorted(run_ids)))
-        async with self.read() as connection:
-            return set((await connection.execute(query)).scalars())
-
-    # -- checkpoints -------------------------------------------------------------------------------------------------
-
-    async def rows_of(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
-        """Rows of a query, for the checkpoint saver."""
-        async with self.read() as connection:
-            return (await connection.execute(query)).mappings().all()
+        return [rows.wakeup_of(row) for row in await self.rows_of(query)]
 
 
 _RUNS = sa.select(
@@ -378,3 +305,6 @@ _RUNS = sa.select(
 _REVIEWS = sa.select(
     schema.reviews, *(column.label(f"decision_{column.name}") for column in schema.decisions.c)
 ).outerjoin(schema.decisions, schema.decisions.c.review_id == schema.reviews.c.id)
+_REVIEWS_OF_RUN = _REVIEWS.where(schema.reviews.c.run_id == sa.bindparam("run_id")).order_by(schema.reviews.c.id)
+_EFFECTS_OF_RUN = sa.select(schema.effects).where(schema.effects.c.run_id == sa.bindparam("run_id"))
+_VISITS_OF_RUN = sa.select(schema.visits).where(schema.visits.c.run_id == sa.bindparam("run_id"))

@@ -16,10 +16,10 @@ from typing import Any
 
 import sqlalchemy as sa
 from pydantic_core import to_jsonable_python
-from sqlalchemy.dialects import postgresql, sqlite
 
 from eventwright.runs import schema
-from eventwright.runs.committer import Batch, Unit
+from eventwright.runs.committer import Batch, Step, Unit
+from eventwright.runs.database import padded
 from eventwright.runs.errors import DecisionRefused, DuplicateEvent, IllegalMove
 from eventwright.runs.event import Event, new_id
 from eventwright.runs.records import (
@@ -35,56 +35,8 @@ from eventwright.runs.records import (
     Visit,
     WakeUp,
 )
-from eventwright.runs.rows import decision_row, effect_row, event_row, review_row, visit_row
+from eventwright.runs.rows import decision_row, effect_row, event_row, review_row, run_row, visit_row
 from eventwright.runs.states import CLAIMABLE, FINAL, MOVES, Outcome, Reason, RunState
-
-
-class Statements:
-    """The statements that differ between the stores, made once a store."""
-
-    def __init__(self, dialect: str) -> None:
-        insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
-        self.event = insert(schema.events).on_conflict_do_nothing()
-        effect = insert(schema.effects)
-        self.effect = effect.on_conflict_do_update(
-            index_elements=["key"],
-            set_={
-                name: effect.excluded[name]
-                for name in (
-                    "state",
-                    "requested_digest",
-                    "executed_digest",
-                    "arguments",
-                    "result",
-                    "error",
-                    "attempt",
-                    "updated_at",
-                )
-            },
-        )
-        visit = insert(schema.visits)
-        self.visit = visit.on_conflict_do_update(
-            index_elements=["run_id", "visit"],
-            set_={name: visit.excluded[name] for name in ("node", "place", "failures")},
-        )
-        checkpoint = insert(schema.checkpoints)
-        self.checkpoint = checkpoint.on_conflict_do_update(
-            index_elements=["thread_id", "ns", "id"],
-            set_={name: checkpoint.excluded[name] for name in ("parent", "type", "body", "metadata")},
-        )
-        write = insert(schema.checkpoint_writes)
-        keys = ["thread_id", "ns", "checkpoint_id", "task_id", "idx"]
-        self.checkpoint_write_first = write.on_conflict_do_nothing()
-        write = insert(schema.checkpoint_writes)
-        self.checkpoint_write_last = write.on_conflict_do_update(
-            index_elements=keys,
-            set_={name: write.excluded[name] for name in ("channel", "type", "body", "path")},
-        )
-        self.run = sa.insert(schema.runs)
-        self.review = sa.insert(schema.reviews)
-        self.decision = sa.insert(schema.decisions)
-        self.timer = sa.insert(schema.timers)
-        self.wakeup = sa.insert(schema.wakeups)
 
 
 class Claim:
@@ -96,12 +48,16 @@ class Claim:
 class Transaction:
     """Collects verbs. Made by `Store.write`."""
 
-    def __init__(self, statements: Statements, unit: Unit) -> None:
-        self._statements = statements
+    def __init__(self, unit: Unit) -> None:
         self.unit = unit
 
-    def _on(self, run_id: str) -> None:
+    def _on(self, run_id: str, step: Step) -> None:
+        """A step that reads or changes the run."""
         self.unit.run_ids.add(run_id)
+        self.unit.steps.append(step)
+
+    def _execute(self, statement: sa.Executable) -> None:
+        self.unit.steps.append(lambda batch: batch.execute(statement))
 
     # -- events and runs ---------------------------------------------------------------------------------------------
 
@@ -110,60 +66,31 @@ class Transaction:
         row = event_row(event, state, problem)
 
         def step(batch: Batch) -> None:
-            if batch.execute(self._statements.event, row) == 0:
+            if event.uid not in batch.stored_events:
                 raise DuplicateEvent(event.source, event.id)
 
+        self.unit.events.append(row)
         self.unit.steps.append(step)
 
     def add_run(self, run: Run) -> None:
         """Store a new run, received and due at once."""
-        self.unit.inserts.append(
-            (
-                self._statements.run,
-                {
-                    "id": run.id,
-                    "event_uid": run.event.uid,
-                    "workflow": run.workflow,
-                    "version": run.version,
-                    "state": str(run.state),
-                    "outcome": None,
-                    "reason": None,
-                    "error": None,
-                    "attempts": run.attempts,
-                    "lane": run.lane,
-                    "generation": run.generation,
-                    "fence": run.fence,
-                    "worker": None,
-                    "crashes": 0,
-                    "cancel_requested_by": None,
-                    "due_at": run.due_at,
-                    "created_at": run.created_at,
-                    "updated_at": run.updated_at,
-                },
-            )
-        )
-        self.journal(
-            run.id,
-            JournalKind.TRANSITION,
-            actor="intake",
-            data={
-                "to": str(run.state),
-                "event": run.event.id,
-                "source": run.event.source,
-                "type": run.event.type,
-            },
-        )
+        row = run_row(run)
+        self.unit.steps.append(lambda batch: batch.add_run(row | {"due_at": batch.now}))
+        event = run.event
+        data = {"to": str(run.state), "event": event.id, "source": event.source, "type": event.type}
+        self.journal(run.id, JournalKind.TRANSITION, actor="intake", data=data)
 
     def claim(self, run_id: str, *, worker: str, seconds: float) -> Claim:
         """Take the run for `seconds` if it is due; every worker that held it before is fenced off.
 
         A run whose worker died counts a crash. The bells that rang for it are done with.
         """
-        self._on(run_id)
         claim = Claim()
 
         def step(batch: Batch) -> None:
             row = batch.run(run_id)
+            # A bell that rang in vain is done with as well: whatever comes due later is found by the sweep.
+            batch.silence(run_id)
             state = RunState(row["state"])
             if state not in CLAIMABLE or row["due_at"] is None or row["due_at"] > batch.now:
                 return
@@ -180,10 +107,9 @@ class Transaction:
             if crashed:
                 data["taken_over"] = True
             batch.journal(JournalEntry(run_id=run_id, kind=JournalKind.TRANSITION, actor=worker, data=data))
-            batch.execute(sa.delete(schema.wakeups).where(schema.wakeups.c.run_id == run_id))
             claim.lease = Lease(run_id, row["fence"], worker)
 
-        self.unit.steps.append(step)
+        self._on(run_id, step)
         return claim
 
     def move(
@@ -197,19 +123,27 @@ class Transaction:
         reason: Reason | None = None,
         error: str | None = None,
         data: Mapping[str, Any] | None = None,
+        heed_cancel: bool = False,
         **columns: Any,
     ) -> None:
-        """Move the run, and journal it. Ends in IllegalMove where the table of states has no such move."""
-        self._on(run_id)
+        """Move the run, and journal it. Ends in IllegalMove where the table of states has no such move.
+
+        With `heed_cancel` it is cancelled instead, if an operator asked for that meanwhile.
+        """
+        wanted = to
 
         def step(batch: Batch) -> None:
-            origin = RunState(batch.run(run_id)["state"])
+            row = batch.run(run_id)
+            origin, to = RunState(row["state"]), wanted
+            if heed_cancel and row["cancel_requested_by"]:
+                to = RunState.CANCELLED
+                batch.execute(_CANCEL_REVIEWS, {"b_run_id": run_id})
             if to not in MOVES[origin]:
                 raise IllegalMove(run_id, origin, to)
             batch.change(
                 run_id,
                 state=str(to),
-                due_at=due_at,
+                due_at=None if to is RunState.CANCELLED else due_at,
                 outcome=outcome and str(outcome),
                 reason=reason and str(reason),
                 error=error,
@@ -227,38 +161,35 @@ class Transaction:
                     body[name] = to_jsonable_python(value)
             batch.journal(JournalEntry(run_id=run_id, kind=JournalKind.TRANSITION, actor=actor, data=body))
 
-        self.unit.steps.append(step)
+        self._on(run_id, step)
 
     def wake_if_decided_meanwhile(self, run_id: str, *, seen: Collection[str], lane: str) -> None:
         """Make the run due again if a review of it was decided that this segment did not see: no bell is lost."""
-        self._on(run_id)
+        answered = sa.select(schema.reviews.c.id).where(
+            schema.reviews.c.run_id == run_id,
+            schema.reviews.c.state.in_([str(ReviewState.DECIDED), str(ReviewState.EXPIRED)]),
+        )
         wakeup = new_id("wake")
 
         def step(batch: Batch) -> None:
-            decided = sa.select(schema.reviews.c.id).where(
-                schema.reviews.c.run_id == run_id,
-                schema.reviews.c.state.in_([str(ReviewState.DECIDED), str(ReviewState.EXPIRED)]),
-            )
-            if set(batch.connection.execute(decided).scalars()) - set(seen):
+            if set(batch.execute(answered).scalars()) - set(seen):
                 batch.change(run_id, due_at=batch.now)
-                batch.insert(self._statements.wakeup, _wakeup_row(wakeup, run_id, lane, batch.now))
+                batch.insert(_WAKEUP, _wakeup_row(wakeup, run_id, lane, batch.now))
 
-        self.unit.steps.append(step)
+        self._on(run_id, step)
 
     def make_due(self, run_id: str) -> None:
         """Let the run be taken up now, if it rests; a processing run keeps its lease and sees the news when it rests."""
-        self._on(run_id)
 
         def step(batch: Batch) -> None:
             state = RunState(batch.run(run_id)["state"])
             if state in CLAIMABLE and state is not RunState.PROCESSING:
                 batch.change(run_id, due_at=batch.now)
 
-        self.unit.steps.append(step)
+        self._on(run_id, step)
 
     def request_cancel(self, run_id: str, *, by: str) -> None:
         """Ask the worker that holds the run to end it at the next boundary."""
-        self._on(run_id)
 
         def step(batch: Batch) -> None:
             state = RunState(batch.run(run_id)["state"])
@@ -266,19 +197,19 @@ class Transaction:
                 raise IllegalMove(run_id, state, RunState.CANCELLED)
             batch.change(run_id, cancel_requested_by=by)
 
-        self.unit.steps.append(step)
+        self._on(run_id, step)
         self.note(run_id, actor=by, data={"text": "cancel requested"})
 
     def wake(self, run_id: str, *, lane: str, at: datetime) -> WakeUp:
         """Write a bell to ring into the outbox."""
         wakeup = WakeUp(id=new_id("wake"), run_id=run_id, lane=lane, created_at=at)
-        self.unit.inserts.append((self._statements.wakeup, _wakeup_row(wakeup.id, run_id, lane, at)))
+        row = _wakeup_row(wakeup.id, run_id, lane, at)
+        self.unit.steps.append(lambda batch: batch.insert(_WAKEUP, row))
         return wakeup
 
     def wakeups_sent(self, ids: Collection[str], at: datetime) -> None:
         """Mark bells as rung."""
-        mark = sa.update(schema.wakeups).where(schema.wakeups.c.id.in_(sorted(ids))).values(sent_at=at)
-        self.unit.steps.append(lambda batch: batch.execute(mark) and None)
+        self._execute(sa.update(schema.wakeups).where(schema.wakeups.c.id.in_(padded(ids))).values(sent_at=at))
 
     # -- journal, ledger, visits -------------------------------------------------------------------------------------
 
@@ -286,9 +217,9 @@ class Transaction:
         self, run_id: str, kind: JournalKind, *, actor: str, data: Mapping[str, Any], node: str | None = None
     ) -> None:
         """Add an entry to the run's record. `data` becomes JSON."""
-        self._on(run_id)
         body = to_jsonable_python(dict(data))
-        self.unit.entries.append(JournalEntry(run_id=run_id, kind=kind, actor=actor, data=body, node=node))
+        entry = JournalEntry(run_id=run_id, kind=kind, actor=actor, data=body, node=node)
+        self._on(run_id, lambda batch: batch.journal(entry))
 
     def note(self, run_id: str, *, actor: str, data: Mapping[str, Any], node: str | None = None) -> None:
         """Add a note to the run's record."""
@@ -296,35 +227,23 @@ class Transaction:
 
     def put_effect(self, effect: Effect) -> None:
         """Write an effect's present state into the ledger."""
-        self._on(effect.run_id)
-
-        def step(batch: Batch) -> None:
-            batch.insert(self._statements.effect, effect_row(replace(effect, updated_at=batch.now)))
-
-        self.unit.steps.append(step)
+        row = effect_row(effect)
+        self.unit.steps.append(lambda batch: batch.insert(batch.statements.effect, row | {"updated_at": batch.now}))
 
     def put_visit(self, visit: Visit) -> None:
         """Write a visit, or what changed of it."""
-        self.unit.inserts.append((self._statements.visit, visit_row(visit)))
+        row = visit_row(visit)
+        self.unit.steps.append(lambda batch: batch.insert(batch.statements.visit, row))
 
     # -- reviews -----------------------------------------------------------------------------------------------------
 
     def open_review(self, review: Review) -> None:
         """Ask a person; a deadline gets its timer."""
-        self._on(review.run_id)
-
-        def step(batch: Batch) -> None:
-            batch.insert(self._statements.review, review_row(replace(review, created_at=batch.now)))
-
-        self.unit.steps.append(step)
+        row = review_row(review)
+        self.unit.steps.append(lambda batch: batch.insert(_REVIEW, row | {"created_at": batch.now}))
         if review.deadline is not None:
-            row = {
-                "id": new_id("timer"),
-                "run_id": review.run_id,
-                "review_id": review.id,
-                "due_at": review.deadline,
-            }
-            self.unit.inserts.append((self._statements.timer, row))
+            timer = {"run_id": review.run_id, "review_id": review.id, "due_at": review.deadline, "id": new_id("timer")}
+            self.unit.steps.append(lambda batch: batch.insert(_TIMER, timer))
         self.journal(
             review.run_id,
             JournalKind.REVIEW_OPENED,
@@ -342,7 +261,6 @@ class Transaction:
 
     def decide(self, review: Review, decision: Decision, *, state: ReviewState = ReviewState.DECIDED) -> None:
         """Write the one decision of an open review. Ends in DecisionRefused if it is not open, or its run is final."""
-        self._on(review.run_id)
         close = (
             sa.update(schema.reviews)
             .where(schema.reviews.c.id == review.id, schema.reviews.c.state == str(ReviewState.OPEN))
@@ -350,12 +268,12 @@ class Transaction:
         )
 
         def step(batch: Batch) -> None:
-            if RunState(batch.run(review.run_id)["state"]) in FINAL or batch.execute(close) == 0:
+            if RunState(batch.run(review.run_id)["state"]) in FINAL or batch.execute(close).rowcount == 0:
                 raise DecisionRefused(review.id, "closed")
-            batch.execute(self._statements.decision, decision_row(review.id, replace(decision, at=batch.now)))
-            batch.execute(sa.delete(schema.timers).where(schema.timers.c.review_id == review.id))
+            batch.insert(_DECISION, decision_row(review.id, replace(decision, at=batch.now)))
 
-        self.unit.steps.append(step)
+        self._on(review.run_id, step)
+        self.delete_timers(review.id)
         self.journal(
             review.run_id,
             JournalKind.DECISION,
@@ -385,45 +303,60 @@ class Transaction:
         timers = sa.delete(schema.timers).where(schema.timers.c.run_id == run_id)
         if ids is not None:
             timers = timers.where(schema.timers.c.review_id.in_(sorted(ids)))
-        self.unit.steps.append(lambda batch: batch.execute(timers) and None)
+        self._execute(timers)
+
+    def delete_timers(self, review_id: str) -> None:
+        """Forget the deadline of a review."""
+        self._execute(sa.delete(schema.timers).where(schema.timers.c.review_id == review_id))
 
     def rebind_review(self, review_id: str, **columns: Any) -> None:
         """Point a review at where its question stands now (node, digest, interrupt_id), after a migration."""
         self._update_reviews(schema.reviews.c.id == review_id, **columns)
 
     def _update_reviews(self, condition: sa.ColumnElement[bool], **values: Any) -> None:
-        update = sa.update(schema.reviews).where(condition).values(**values)
-        self.unit.steps.append(lambda batch: batch.execute(update) and None)
+        self._execute(sa.update(schema.reviews).where(condition).values(**values))
 
     # -- operators ---------------------------------------------------------------------------------------------------
 
     def reset_failures(self, run_id: str) -> None:
         """Give the run's nodes their attempts back, for a replay."""
-        update = sa.update(schema.visits).where(schema.visits.c.run_id == run_id).values(failures=0)
-        self.unit.steps.append(lambda batch: batch.execute(update) and None)
+        self._execute(sa.update(schema.visits).where(schema.visits.c.run_id == run_id).values(failures=0))
 
     def rename_node(self, run_id: str, old: str, new: str) -> None:
         """Let the run's effects and reviews at `old` belong to `new`; its visits are put anew, with their places."""
         for table in (schema.effects, schema.reviews):
-            update = sa.update(table).where(table.c.run_id == run_id, table.c.node == old).values(node=new)
-            self.unit.steps.append(lambda batch, update=update: batch.execute(update) and None)
+            self._execute(sa.update(table).where(table.c.run_id == run_id, table.c.node == old).values(node=new))
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
     def put_checkpoint(self, row: dict[str, Any]) -> None:
         """Write a LangGraph checkpoint (columns of `schema.checkpoints`)."""
-        self.unit.inserts.append((self._statements.checkpoint, row))
+        self.unit.steps.append(lambda batch: batch.insert(batch.statements.checkpoint, row))
 
     def put_checkpoint_write(self, row: dict[str, Any], *, replace_earlier: bool) -> None:
         """Write a task's pending write (columns of `schema.checkpoint_writes`)."""
-        first, last = self._statements.checkpoint_write_first, self._statements.checkpoint_write_last
-        self.unit.inserts.append((last if replace_earlier else first, row))
+
+        def step(batch: Batch) -> None:
+            statements = batch.statements
+            batch.insert(statements.checkpoint_write_last if replace_earlier else statements.checkpoint_write_first, row)
+
+        self.unit.steps.append(step)
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete every checkpoint of a thread."""
         for table in (schema.checkpoints, schema.checkpoint_writes):
-            delete = sa.delete(table).where(table.c.thread_id == thread_id)
-            self.unit.steps.append(lambda batch, delete=delete: batch.execute(delete) and None)
+            self._execute(sa.delete(table).where(table.c.thread_id == thread_id))
+
+
+_WAKEUP = sa.insert(schema.wakeups)
+_REVIEW = sa.insert(schema.reviews)
+_TIMER = sa.insert(schema.timers)
+_DECISION = sa.insert(schema.decisions)
+_CANCEL_REVIEWS = (
+    sa.update(schema.reviews)
+    .where(schema.reviews.c.run_id == sa.bindparam("b_run_id"), schema.reviews.c.state == str(ReviewState.OPEN))
+    .values(state=str(ReviewState.CANCELLED))
+)
 
 
 def _wakeup_row(wakeup_id: str, run_id: str, lane: str, at: datetime) -> dict[str, Any]:

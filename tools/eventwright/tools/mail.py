@@ -201,6 +201,8 @@ class Mailer:
             client.protocol.write(content)
             response = await client.protocol.read_response(timeout=self.timeout)
         except (aiosmtplib.SMTPException, OSError) as error:
+            # An answer that comes late must not pass for the answer to a goodbye.
+            client.close()
             raise _unknown(to, str(error)) from error
         if 200 <= response.code < 300:
             return response.message

@@ -20,262 +20,171 @@ from langchain_core.runnables import Runnable
 
 NAME = "offline-rules"
 
-#: A label, its weight, the words that speak for it. In a pattern ` & ` means that both sides occur somewhere,
-#: `|` one or the other word, `*` any ending, and words side by side stand side by side in the message.
-#: `4` is enough to be sure as long as nothing speaks for another label; below zero speaks against.
-Rule = tuple[str, float, str]
+#: The rules of each label: a weight, and the words that speak for the label. In a pattern ` & ` means that both
+#: sides occur somewhere, `|` one word or the other, `*` any ending; words side by side stand side by side in the
+#: message. 4 points are enough to be sure as long as nothing speaks for another label; below zero speaks against.
+Rules = dict[str, tuple[tuple[float, str], ...]]
 
-TICKET_RULES: tuple[Rule, ...] = (
-    # Getting a card: ordering, tracking, waiting for it.
-    ("card_delivery", 5, "card|cards & deliver*|shipped|shipping|ship|mailed|track|tracking|courier"),
-    ("card_delivery", 5, "card|cards & arrive|arrived|arrives|arriving|arrival"),
-    ("card_delivery", 4, "card|cards & order|ordered|ordering|reorder"),
-    ("card_delivery", 4, "virtual|physical|second|another|additional|spare|extra|replacement|new card|cards"),
-    ("card_delivery", 2, "physical|virtual|disposable card|cards & get|order|want|need|have|apply"),
-    ("card_delivery", 3, "disposable virtual card|cards"),
-    ("card_delivery", 4, "card|cards & expire|expires|expired|expiring|expiration"),
-    ("card_delivery", 3, "card & mail|post & my|the"),
-    (
-        "card_delivery",
-        3,
-        "card|cards & sent|send|express|receive|received|expect|coming & me|new|when|yet|how",
+TICKET_RULES: Rules = {
+    # Getting a card: ordering it, tracking it, waiting for it.
+    "card_delivery": (
+        (5, "card|cards & deliver*|shipped|shipping|ship|mailed|track|tracking|courier"),
+        (5, "card|cards & arrive|arrived|arrives|arriving|arrival"),
+        (4, "card|cards & order|ordered|ordering|reorder"),
+        (4, "virtual|physical|second|another|additional|spare|extra|replacement|new card|cards"),
+        (2, "physical|virtual|disposable card|cards & get|order|want|need|have|apply"),
+        (3, "disposable virtual card|cards"),
+        (4, "card|cards & expire|expires|expired|expiring|expiration"),
+        (3, "card & mail|post & my|the"),
+        (3, "card|cards & sent|send|express|receive|received|expect|coming & me|new|when|yet|how"),
+        (3, "card|cards & daughter|son|wife|husband|family|partner & order|get|another|second|add"),
+        (2, "waiting & card"),
+        (2, "card & yet"),
+        (-3, "pin|passcode"),
+        (-3, "limit|limits|restrict*|many|times"),
+        (-3, "work|works|working|activat*|declin*|charged|charge"),
     ),
-    (
-        "card_delivery",
-        3,
-        "card|cards & daughter|son|wife|husband|family|partner & order|get|another|second|add",
-    ),
-    ("card_delivery", 2, "waiting & card"),
-    ("card_delivery", 2, "card & yet"),
-    ("card_delivery", -3, "pin|passcode"),
-    ("card_delivery", -3, "limit|limits|restrict*|many|times"),
-    ("card_delivery", -3, "work|works|working|activat*|declin*|charged|charge"),
     # A card that is lost, stolen, damaged, kept by a machine or does not work.
-    ("card_problem", 5, "card|cards|visa|mastercard|amex & lost|lose|stolen|stole|misplaced|swallow*|steal"),
-    ("card_problem", 3, "lost|stolen|missing|damaged|broken|cracked card"),
-    ("card_problem", 4, "card & damaged|broken|cracked|bent|snapped|chip|ate|eaten|eat|cloned|copied|hacked"),
-    ("card_problem", 4, "card & atm|machine|it & stuck|swallowed|kept|keep|retained"),
-    ("card_problem", 4, "took|ate|has|kept my card & atm|machine"),
-    (
-        "card_problem",
-        5,
-        "card|cards & work|working|function & not|isnt|wont|doesnt|stopped|quit|dont|cant|cannot|why",
+    "card_problem": (
+        (5, "card|cards|visa|mastercard|amex & lost|lose|stolen|stole|misplaced|swallow*|steal"),
+        (3, "lost|stolen|missing|damaged|broken|cracked card"),
+        (4, "card & damaged|broken|cracked|bent|snapped|chip|ate|eaten|eat|cloned|copied|hacked"),
+        (4, "card & atm|machine|it & stuck|swallowed|kept|keep|retained"),
+        (4, "took|ate|has|kept my card & atm|machine"),
+        (5, "card|cards & work|working|function & not|isnt|wont|doesnt|stopped|quit|dont|cant|cannot|why"),
+        (5, "activate|activated|activating|activation|reactivate|reactivating & card|cards|it"),
+        (5, "contactless"),
+        (4, "card & link|linking|linked|relink"),
+        (4, "card & found & app|link|lost|again|back|my"),
+        (4, "someone|somebody|anyone & using|used|use|has|have & card|details"),
+        (4, "card & compromised|fraud|fraudulent|fraudulently|thief"),
+        (3, "freeze|block|unfreeze my card|it"),
+        (2, "card & unauthorized|permission"),
+        (-3, "declined|payment|withdrawal|withdraw|transfer"),
+        (-4, "topup"),
+        (-3, "phone"),
     ),
-    ("card_problem", 5, "activate|activated|activating|activation|reactivate|reactivating & card|cards|it"),
-    ("card_problem", 5, "contactless"),
-    ("card_problem", 4, "card & link|linking|linked|relink"),
-    ("card_problem", 4, "card & found & app|link|lost|again|back|my"),
-    ("card_problem", 4, "someone|somebody|anyone & using|used|use|has|have & card|details"),
-    ("card_problem", 4, "card & compromised|fraud|fraudulent|fraudulently|thief"),
-    ("card_problem", 3, "freeze|block|unfreeze my card|it"),
-    ("card_problem", 2, "card & unauthorized|permission"),
-    ("card_problem", -3, "declined|payment|withdrawal|withdraw|transfer"),
-    ("card_problem", -4, "topup"),
-    ("card_problem", -3, "phone"),
     # Money that moves, or does not: transfers, top-ups, payments, cash.
-    ("payment_problem", 5, "topup|topups"),
-    ("payment_problem", 2, "pending|declined|declining|declines|reverted|rejected|denied"),
-    (
-        "payment_problem",
-        4,
-        "pending|declin*|reverted|rejected|denied "
-        "& card|payment*|cash|money|atm|purchase*|transaction*|withdraw*|transfer*|topup|statement|"
-        "app|bank",
+    "payment_problem": (
+        (5, "topup|topups"),
+        (2, "pending|declined|declining|declines|reverted|rejected|denied"),
+        (4, "pending|declin*|reverted|rejected|denied & card|payment*|cash|money|atm|purchase*|transact*|withdraw*"),
+        (4, "pending|declin*|reverted|rejected|denied & transfer*|topup|statement|app|bank"),
+        (4, "transfer|transfers|transferred|transferring"),
+        (3, "bank transfer"),
+        (4, "payment|payments|transaction|transfer & fail*|cancel*|stuck|missing|wrong|not|didnt"),
+        (3, "payment|payments"),
+        (5, "cheque|cheques|deposit|deposited|deposits|beneficiary"),
+        (5, "direct debit|debits"),
+        (4, "salary|paycheck|wages & account|receive|received|paid|into|here|card"),
+        (4, "balance & not|updated|update|changed|change|up|didnt|hasnt|same"),
+        (4, "google|apple pay|watch"),
+        (4, "recognize|recognise|recognized|authorize|authorise|dont know & payment|debit|transaction|withdrawal"),
+        (5, "charge|charges|debit & didnt|not|never|dont|unauthorized & make|made|recogni*|authori*"),
+        (4, "cash|money|withdraw* & didnt|never|not & make|made|do|did|me & withdrawal|atm|withdrew|withdraw"),
+        (4, "cash|atm|withdraw* & wrong|less|only|partial|different|incorrect|more & amount|gave|got|received"),
+        (3, "cash|withdraw*|atm & wouldnt|couldnt|cant|tried|trying|unable|not"),
+        (3, "money|funds & sent|send|arrive*|received|receive|recipient|friend|into|show|showing|available"),
+        (3, "add|put|load money|funds"),
+        (2, "didnt|not|hasnt|doesnt go|gone|went|going through"),
+        (3, "auto|automatic|automatically & topup|add|money"),
+        (2, "purchase & not|cancelled|declined|through|recognize"),
+        (-3, "fee|fees|charged|charge|charges|cost|costs|free"),
+        (-3, "exchange|rate|rates|currency|currencies"),
+        (-3, "refund|refunded"),
+        (-2, "identity|pin|passcode"),
     ),
-    ("payment_problem", 4, "transfer|transfers|transferred|transferring"),
-    ("payment_problem", 3, "bank transfer"),
-    (
-        "payment_problem",
-        4,
-        "payment|payments|transaction|transfer & fail*|cancel*|stuck|missing|wrong|not|didnt",
-    ),
-    ("payment_problem", 3, "payment|payments"),
-    ("payment_problem", 5, "cheque|cheques|deposit|deposited|deposits|beneficiary"),
-    ("payment_problem", 5, "direct debit|debits"),
-    ("payment_problem", 4, "salary|paycheck|wages & account|receive|received|paid|into|here|card"),
-    ("payment_problem", 4, "balance & not|updated|update|changed|change|up|didnt|hasnt|same"),
-    ("payment_problem", 4, "google|apple pay|watch"),
-    (
-        "payment_problem",
-        4,
-        "recognize|recognise|recognized|authorize|authorise|dont know & payment|debit|transaction|withdrawal",
-    ),
-    (
-        "payment_problem",
-        5,
-        "charge|charges|debit & didnt|not|never|dont|unauthorized & make|made|recogni*|authori*",
-    ),
-    (
-        "payment_problem",
-        4,
-        "cash|money|withdraw* & didnt|never|not & make|made|do|did|me & withdrawal|atm|withdrew|withdraw",
-    ),
-    (
-        "payment_problem",
-        4,
-        "cash|atm|withdraw* & wrong|less|only|partial|different|incorrect|more & amount|gave|got|received|dispensed",
-    ),
-    ("payment_problem", 3, "cash|withdraw*|atm & wouldnt|couldnt|cant|tried|trying|unable|not"),
-    (
-        "payment_problem",
-        3,
-        "money|funds & sent|send|arrive*|received|receive|recipient|friend|into|show|showing|available",
-    ),
-    ("payment_problem", 3, "add|put|load money|funds"),
-    ("payment_problem", 2, "didnt|not|hasnt|doesnt go|gone|went|going through"),
-    ("payment_problem", 3, "auto|automatic|automatically & topup|add|money"),
-    ("payment_problem", 2, "purchase & not|cancelled|declined|through|recognize"),
-    ("payment_problem", -3, "fee|fees|charged|charge|charges|cost|costs|free"),
-    ("payment_problem", -3, "exchange|rate|rates|currency|currencies"),
-    ("payment_problem", -3, "refund|refunded"),
-    ("payment_problem", -2, "identity|pin|passcode"),
     # What we charged.
-    ("charges_and_fees", 5, "fee|fees"),
-    ("charges_and_fees", 5, "charged|charging & twice|double|extra|duplicate|multiple|two|again"),
-    ("charges_and_fees", 4, "charged|charge|charges & me|i|was|were|get|be|been|for|there|extra|if"),
-    (
-        "charges_and_fees",
-        4,
-        "extra & pound|1|fee|charge|charges|statement|money & statement|account|app|on|for",
+    "charges_and_fees": (
+        (5, "fee|fees"),
+        (5, "charged|charging & twice|double|extra|duplicate|multiple|two|again"),
+        (4, "charged|charge|charges & me|i|was|were|get|be|been|for|there|extra|if"),
+        (4, "extra & pound|1|fee|charge|charges|statement|money & statement|account|app|on|for"),
+        (4, "twice|duplicate|duplicated|double & payment|transaction|transactions|charge|paid|bill*"),
+        (4, "cost|costs|free|charge|charges & transfer*|withdraw*|topup|payment*|international|atm"),
+        (-3, "order|card & virtual|physical|additional|spare|second|new|another|expire*"),
+        (-4, "charge|charges|debit & didnt|not|never|dont|unauthorized & make|made|recogni*|authori*|do"),
+        (-5, "exchange|rate|rates|currency|currencies"),
+        (-3, "refund"),
     ),
-    (
-        "charges_and_fees",
-        4,
-        "twice|duplicate|duplicated|double & payment|transaction|transactions|charge|paid|bill*",
-    ),
-    (
-        "charges_and_fees",
-        4,
-        "cost|costs|free|charge|charges & transfer*|withdraw*|topup|payment*|international|atm",
-    ),
-    ("charges_and_fees", -3, "order|card & virtual|physical|additional|spare|second|new|another|expire*"),
-    (
-        "charges_and_fees",
-        -4,
-        "charge|charges|debit & didnt|not|never|dont|unknown|strange|unauthorized & make|made|recogni*|authori*|do",
-    ),
-    ("charges_and_fees", -5, "exchange|rate|rates|currency|currencies"),
-    ("charges_and_fees", -3, "refund"),
     # Money back.
-    ("refund_request", 6, "refund|refunds|refunded|refunding|reimburse*"),
-    ("refund_request", 4, "money back & bought|purchase*|item|order*|merchant|seller|store|return*"),
-    ("refund_request", 4, "cancel|return & purchase|item|bought"),
-    ("refund_request", 2, "cancel|return & order"),
-    (
-        "refund_request",
-        3,
-        "item|seller|merchant & bought|purchased|ordered|return & not|never|back|dont|cancel",
+    "refund_request": (
+        (6, "refund|refunds|refunded|refunding|reimburse*"),
+        (4, "money back & bought|purchase*|item|order*|merchant|seller|store|return*"),
+        (4, "cancel|return & purchase|item|bought"),
+        (2, "cancel|return & order"),
+        (3, "item|seller|merchant & bought|purchased|ordered|return & not|never|back|dont|cancel"),
+        (1, "want|get my|the money back"),
+        (-2, "twice|double|duplicate|charged"),
+        (-2, "atm|cash"),
     ),
-    ("refund_request", 1, "want|get my|the money back"),
-    ("refund_request", -2, "twice|double|duplicate|charged"),
-    ("refund_request", -2, "atm|cash"),
     # Who you are, and the account itself.
-    ("identity_and_account", 6, "identity|identification|passcode"),
-    (
-        "identity_and_account",
-        5,
-        "pin & my|card|atm|change|number|reset|blocked|unblock|forgot*|wrong|get|where|new|attempts",
+    "identity_and_account": (
+        (6, "identity|identification|passcode"),
+        (5, "pin & my|card|atm|change|number|reset|blocked|unblock|forgot*|wrong|get|where|new|attempts"),
+        (5, "verify|verifying|verification|prove|proof & id|me|my|account|documents|need|funds|myself|who"),
+        (4, "password & my|reset|forgot*|dont|app|account"),
+        (5, "delete|close|closing|terminate|deactivate|cancel my|the account|accounts"),
+        (5, "open|opening|create & account|accounts & child*|kids|son|daughter|age|old|teen*|minor"),
+        (4, "open an account"),
+        (3, "age|old|children|kids & account|card|customer|need|be|for"),
+        (5, "change|edit|update|modify|changing|updating & details|address|personal|email"),
+        (3, "change|edit|update|changed|changing|updating & my|last|maiden name"),
+        (2, "name & married|marriage|legal*|maiden|last|account|app|card|divorce*"),
+        (4, "change|edit|update|changed & phone number"),
+        (3, "phone & lost|stolen|stole|lose|missing & my"),
+        (4, "phone & account|app|card|cards|bank|money|someone|use & lost|stolen|access|new|stole|missing"),
+        (5, "source|origin|come|came|comes & funds|money & where|source|from"),
+        (4, "too many & attempts|times|tries & wrong|pin|passcode|enter*|incorrect"),
+        (-6, "topup"),
     ),
-    (
-        "identity_and_account",
-        5,
-        "verify|verifying|verification|prove|proof & id|me|my|account|documents|need|funds|myself|who",
-    ),
-    ("identity_and_account", 4, "password & my|reset|forgot*|dont|app|account"),
-    ("identity_and_account", 5, "delete|close|closing|terminate|deactivate|cancel my|the account|accounts"),
-    (
-        "identity_and_account",
-        5,
-        "open|opening|create & account|accounts & child*|kids|son|daughter|age|old|teen*|minor",
-    ),
-    ("identity_and_account", 4, "open an account"),
-    ("identity_and_account", 3, "age|old|children|kids & account|card|customer|need|be|for"),
-    (
-        "identity_and_account",
-        5,
-        "change|edit|update|modify|changing|updating & details|address|personal|email",
-    ),
-    ("identity_and_account", 3, "change|edit|update|changed|changing|updating & my|last|maiden name"),
-    ("identity_and_account", 2, "name & married|marriage|legal*|maiden|last|account|app|card|divorce*"),
-    ("identity_and_account", 4, "change|edit|update|changed & phone number"),
-    ("identity_and_account", 3, "phone & lost|stolen|stole|lose|missing & my"),
-    (
-        "identity_and_account",
-        4,
-        "phone & account|app|card|cards|bank|money|someone|use & lost|stolen|access|new|stole|missing",
-    ),
-    ("identity_and_account", 5, "source|origin|come|came|comes & funds|money & where|source|from"),
-    ("identity_and_account", 4, "too many & attempts|times|tries & wrong|pin|passcode|enter*|incorrect"),
-    ("identity_and_account", -6, "topup"),
     # One money for another.
-    ("exchange_rates", 6, "exchange rate|rates"),
-    (
-        "exchange_rates",
-        6,
-        "exchange|exchanging|exchanges|exchanged & currency|currencies|money|fee|app|gbp|usd|eur|aud|my|foreign|for",
+    "exchange_rates": (
+        (6, "exchange rate|rates"),
+        (6, "exchang* & currency|currencies|money|fee|app|gbp|usd|eur|aud|my|foreign|for"),
+        (5, "convert|converting|conversion & currency|currencies|money|gbp|usd|eur|aud|foreign|rate|fee"),
+        (5, "currency|currencies & hold|many|which|what|support*|other|foreign|different|multiple|fiat"),
+        (5, "rate & wrong|incorrect|bad|applied|conversion|off|different|abroad|foreign"),
+        (4, "gbp|usd|eur|aud|pounds|dollars|euros & change|exchange|convert|to"),
+        (4, "fiat"),
     ),
-    (
-        "exchange_rates",
-        5,
-        "convert|converting|conversion & currency|currencies|money|gbp|usd|eur|aud|foreign|rate|fee",
-    ),
-    (
-        "exchange_rates",
-        5,
-        "currency|currencies & hold|many|which|what|support*|other|foreign|different|multiple|fiat",
-    ),
-    ("exchange_rates", 5, "rate & wrong|incorrect|bad|applied|conversion|off|different|abroad|foreign"),
-    ("exchange_rates", 4, "gbp|usd|eur|aud|pounds|dollars|euros & change|exchange|convert|to"),
-    ("exchange_rates", 4, "fiat"),
     # About us, and for a person: where we are, where a card is taken, which brand and which limits it has.
-    (
-        "other",
-        5,
-        "country|countries & card|cards|account|accounts|support|supported|operate|available|your|you",
+    "other": (
+        (5, "country|countries & card|cards|account|accounts|support|supported|operate|available|your|you"),
+        (5, "mastercard & want|get|have|prefer|offer|choose|or|can|do|instead|need"),
+        (5, "visa card|debit|credit|or & want|get|have|prefer|offer|choose|or|can|do|instead|need"),
+        (5, "where|places|merchants|stores|shops|anywhere|everywhere|businesses & accept*|use|used|pay & card|cards"),
+        (5, "atm|atms & which|what|where|find|any|closest|nearest & use|card|find|near|locations|accept*"),
+        (5, "disposable|virtual & limit|limits|many|restrict*|maximum|per|max|times"),
+        (4, "live & us|uk|eu|europe|i & card|account|service"),
+        (-4, "topup|pin|charged|fee|identity"),
     ),
-    ("other", 5, "mastercard & want|get|have|prefer|offer|choose|or|can|do|instead|need"),
-    ("other", 5, "visa card|debit|credit|or & want|get|have|prefer|offer|choose|or|can|do|instead|need"),
-    (
-        "other",
-        5,
-        "where|places|merchants|stores|shops|anywhere|everywhere|businesses & accept*|use|used|pay & card|cards",
-    ),
-    (
-        "other",
-        5,
-        "atm|atms & which|what|where|find|any|closest|nearest & use|card|find|near|locations|accept*",
-    ),
-    ("other", 5, "disposable|virtual & limit|limits|many|restrict*|maximum|per|max|times"),
-    ("other", 4, "live & us|uk|eu|europe|i & card|account|service"),
-    ("other", -4, "topup|pin|charged|fee|identity"),
-)
+}
 
-PRIORITY_RULES: tuple[Rule, ...] = (
-    ("urgent", 6, "fraud|fraudulent|fraudulently|hacked|mugged|robbed|thief|scam|scammed|compromised"),
-    ("urgent", 5, "stolen|stole|steal"),
-    ("urgent", 5, "urgent|urgently|emergency|immediately|asap"),
-    ("urgent", 4, "locked out"),
-    ("urgent", 4, "someone|somebody & using|used & card|account|details"),
-    ("high", 4, "lost|swallowed|blocked|stuck|stranded|locked"),
-    (
-        "high",
-        4,
-        "not|didnt|never & recognize|recognise|authorize|authorise|make|made "
-        "& payment|withdrawal|debit|transaction|charge",
+PRIORITY_RULES: Rules = {
+    "urgent": (
+        (6, "fraud|fraudulent|fraudulently|hacked|mugged|robbed|thief|scam|scammed|compromised"),
+        (5, "stolen|stole|steal"),
+        (5, "urgent|urgently|emergency|immediately|asap"),
+        (4, "locked out"),
+        (4, "someone|somebody & using|used & card|account|details"),
     ),
-    ("high", 4, "need & money|card|help & soon|today|now|tomorrow"),
-    ("high", 3, "twice|declined|failed|missing|disappeared|gone"),
-    ("high", 3, "weeks|days & still|yet|waiting"),
-    ("high", -4, "stolen|stole|fraud*|hacked|mugged|robbed|urgent*|immediately|asap|emergency"),
-    ("low", 4, "wondering|curious|interested|someday"),
-    ("low", 4, "how do|can|does i|you|it"),
-    ("low", 4, "what|which|are|is & countries|currencies|limits|rates|fees|possible|available"),
-    (
-        "low",
-        -4,
-        "stolen|stole|lost|fraud*|hacked|mugged|robbed|urgent*|immediately|asap|emergency|locked|blocked",
+    "high": (
+        (4, "lost|swallowed|blocked|stuck|stranded|locked"),
+        (4, "not|didnt|never & recogni*|authori*|make|made & payment|withdrawal|debit|transaction|charge"),
+        (4, "need & money|card|help & soon|today|now|tomorrow"),
+        (3, "twice|declined|failed|missing|disappeared|gone"),
+        (3, "weeks|days & still|yet|waiting"),
+        (-4, "stolen|stole|fraud*|hacked|mugged|robbed|urgent*|immediately|asap|emergency"),
+        (-4, "locked out"),
     ),
-)
+    "low": (
+        (4, "wondering|curious|interested|someday"),
+        (4, "how do|can|does i|you|it"),
+        (4, "what|which|are|is & countries|currencies|limits|rates|fees|possible|available"),
+        (-4, "stolen|stole|lost|fraud*|hacked|mugged|robbed|urgent*|immediately|asap|emergency|locked|blocked"),
+    ),
+}
 
 _CLOSING = "Kind regards,\nYour support team"
 
@@ -303,6 +212,9 @@ NO_RULES = (
     "the offline model (offline-rules) is a table of keyword rules and has none for this; "
     "set OPENAI_API_KEY or OPENAI_BASE_URL to ask a language model"
 )
+
+#: Characters of a message that are read: who wants something says it earlier.
+LONGEST_READ = 20_000
 
 Judged = tuple[Any, float, str]
 
@@ -372,47 +284,44 @@ def _answer(purpose: str, schema: dict[str, Any], material: str) -> dict[str, An
 
 def _choice(labels: list[Any], material: str) -> Judged:
     for rules, fallback in ((TICKET_RULES, "other"), (PRIORITY_RULES, "normal")):
-        known = {label for label, _, _ in rules} | {fallback}
+        known = {*rules, fallback}
         # Two labels in common: one word that happens to be the same makes no ticket type of a colour.
         if len(known.intersection(map(str, labels))) >= 2:
-            return _by_rules(rules, fallback, labels, _field(material, "message") or material)
+            return _by_rules(rules, fallback, labels, _fields(material).get("message") or material)
     return _by_overlap(labels, material)
 
 
-def _by_rules(rules: tuple[Rule, ...], fallback: str, labels: list[Any], text: str) -> Judged:
+def _by_rules(rules: Rules, fallback: str, labels: list[Any], text: str) -> Judged:
     """The label with most points. It is sure as far as it has points and the second has none."""
-    scores, words = score(rules, text)
-    ranked = sorted(scores, key=lambda label: -scores[label])
-    if not ranked or scores[ranked[0]] <= 0:
+    points, patterns = score(rules, text)
+    best, second = list(points)[:2]
+    if points[best] <= 0:
         value = fallback if fallback in labels else labels[0]
         # That nothing marks a message as special is itself a weak sign that it is normal.
         return value, 0.5 if fallback == "normal" else 0.1, "no rule fires"
-    best = ranked[0]
-    rival = max(scores[ranked[1]], 0.0) if len(ranked) > 1 else 0.0
-    confidence = min(scores[best] / (scores[best] + rival + 1.0), 0.97)
-    reason = f"{best}, for {', '.join(words[best])}"
+    confidence = min(points[best] / (points[best] + max(points[second], 0.0) + 1.0), 0.97)
+    reason = f"{best}, for {', '.join(patterns[best])}"
     if best in labels:
         return best, confidence, reason
-    allowed = [label for label in ranked if label in labels and scores[label] > 0]
+    allowed = [label for label in points if label in labels and points[label] > 0]
     value = allowed[0] if allowed else fallback if fallback in labels else labels[0]
     return value, min(1.0 - confidence, 0.5), f"it looks like {reason}, which is no possible answer"
 
 
-def score(rules: tuple[Rule, ...], text: str) -> tuple[dict[str, float], dict[str, list[str]]]:
-    """The points of each label for a text, and the patterns that gave them."""
-    plain = " ".join(_words(text))
-    scores: dict[str, float] = {}
-    reasons: dict[str, list[str]] = {}
-    for label, weight, pattern in rules:
-        if all(part.search(plain) for part in _compiled(pattern)):
-            scores[label] = scores.get(label, 0.0) + weight
-            if weight > 0:
-                reasons.setdefault(label, []).append(f"`{pattern}`")
-    return scores, reasons
+def score(rules: Rules, text: str) -> tuple[dict[str, float], dict[str, list[str]]]:
+    """The points of each label for a text, best first, and the patterns that spoke for it."""
+    plain = " ".join(_words(text[:LONGEST_READ]))
+    points: dict[str, float] = {}
+    patterns: dict[str, list[str]] = {}
+    for label, ones in rules.items():
+        fired = [(weight, pattern) for weight, pattern in ones if all(side.search(plain) for side in _sides(pattern))]
+        points[label] = sum(weight for weight, _ in fired)
+        patterns[label] = [f"`{pattern}`" for weight, pattern in fired if weight > 0]
+    return dict(sorted(points.items(), key=lambda item: -item[1])), patterns
 
 
 @functools.cache
-def _compiled(pattern: str) -> tuple[re.Pattern[str], ...]:
+def _sides(pattern: str) -> tuple[re.Pattern[str], ...]:
     def side(words: str) -> re.Pattern[str]:
         alternatives = ("|".join(one.replace("*", r"\w*") for one in word.split("|")) for word in words.split())
         return re.compile(r"\b" + r" ".join(f"(?:{word})" for word in alternatives) + r"\b")
@@ -442,8 +351,9 @@ def _by_overlap(labels: list[Any], material: str) -> Judged:
 
 
 def _reply(material: str) -> Judged:
-    kind = (_field(material, "type") or "").lower()
-    customer = (_field(material, "customer") or "")[:60]
+    fields = _fields(material)
+    kind = "_".join(_words(fields.get("type", "").replace("_", " ")))
+    customer = fields.get("customer", "")[:60]
     greeting = f"Dear {customer}," if customer else "Hello,"
     text = f"{greeting}\n\n{REPLIES.get(kind, REPLIES['other'])}\n\n{_CLOSING}"
     if kind in REPLIES:
@@ -461,8 +371,16 @@ def _material(text: str) -> str:
     return marked[2] if marked else text
 
 
-def _field(material: str, name: str) -> str | None:
-    """What follows `name:` in the material, None without such a line: the line, or all the rest for the message."""
-    head = rf"(?im)^[ \t]*{name}[ \t]*:[ \t]*"
-    found = re.search(head + (r"((?s:.*))" if name == "message" else r"(.*)"), material)
-    return found[1].strip() if found else None
+def _fields(material: str) -> dict[str, str]:
+    """The lines `name: value` at the head of the material; `message` is all the rest from its line on."""
+    fields: dict[str, str] = {}
+    lines = material.splitlines()
+    for number, line in enumerate(lines):
+        name, colon, value = line.partition(":")
+        name = name.strip().lower()
+        if name == "message" and colon:
+            fields[name] = "\n".join([value, *lines[number + 1 :]]).strip()
+            break
+        if colon:
+            fields.setdefault(name, value.strip())
+    return fields

@@ -45,9 +45,7 @@ class PaymentLedger(SqliteFile):
             " id TEXT NOT NULL UNIQUE, account_id TEXT NOT NULL, amount TEXT NOT NULL,"
             " currency TEXT NOT NULL, reason TEXT NOT NULL, created_at TEXT NOT NULL)"
         )
-        await self._connection.execute(
-            "CREATE INDEX IF NOT EXISTS refunds_by_account ON refunds (account_id)"
-        )
+        await self._connection.execute("CREATE INDEX IF NOT EXISTS refunds_by_account ON refunds (account_id)")
 
     async def refund(
         self, account_id: str, amount: Decimal, currency: str, reason: str, *, idempotency_key: str
@@ -103,9 +101,7 @@ def _asked(refund: Refund) -> str:
 
 
 @tool(writes="keyed")
-async def refund(
-    account_id: Named, amount: Amount, currency: Currency, reason: Named, *, call: Call
-) -> Refund:
+async def refund(account_id: Named, amount: Amount, currency: Currency, reason: Named, *, call: Call) -> Refund:
     """Give money back to the owner of this account."""
     ledger = call.use(PaymentLedger)
     return await ledger.refund(account_id, amount, currency, reason, idempotency_key=call.idempotency_key)

@@ -32,6 +32,7 @@ class Received:
     to: str
     subject: str
     message_id: str
+    #: With `\n` at the end of each line.
     body: str
 
 
@@ -79,7 +80,7 @@ class LocalSmtp:
                     to=recipient,
                     subject=message["Subject"] or "",
                     message_id=message["Message-ID"] or "",
-                    body=body.get_content() if body else "",
+                    body=body.get_content().replace("\r\n", "\n") if body else "",
                 )
             )
             if recipient.startswith("lost@"):

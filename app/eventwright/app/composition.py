@@ -1,0 +1,171 @@
+"""The composition root: the one place where real things meet. Worker, API, command line, notebook and tests open it.
+
+async with open_app(Settings(), works=True) as app:
+    await app.work(stopping)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+from eventwright.app.loading import load_workflows
+from eventwright.app.settings import Settings
+from eventwright.graphs.runner import Runner
+from eventwright.graphs.workflow import Workflow, Workflows
+from eventwright.queue.bells import BellRinger
+from eventwright.queue.embedded import embedded_valkey
+from eventwright.queue.engine import Engine
+from eventwright.queue.sweep import Sweep
+from eventwright.queue.wakeups import Bell, SilentBell, Transport
+from eventwright.queue.worker import Worker
+from eventwright.runs.heartbeats import heartbeats
+from eventwright.runs.migrate import upgrade
+from eventwright.runs.store import Store
+from eventwright.tools.contract import Resources
+from eventwright.tools.crm import Crm
+from eventwright.tools.mail import Mailer
+from eventwright.tools.models import build_model, close_model
+from eventwright.tools.payments import PaymentLedger
+
+
+@dataclass
+class App:
+    """One process of Eventwright, open: its store, its engine, its way to wake workers."""
+
+    settings: Settings
+    store: Store
+    workflows: Workflows
+    engine: Engine
+    transport: Transport
+    #: The Redis in use; None when the sweep is the transport.
+    redis_url: str | None
+    ringer: BellRinger | None
+    resources: Resources = field(default_factory=Resources)
+
+    async def work(self, stopping: asyncio.Event) -> None:
+        """Be a worker until `stopping` is set: take runs, keep their leases, sweep. Then drain and hand the rest back."""
+        settings, engine = self.settings, self.engine
+        local = LocalRuns(engine, settings.concurrency)
+        sweep = Sweep(engine, self.ringer, None if self.ringer else local.take)
+        engine.on_news.append(sweep.nudge)
+        beats = heartbeats(
+            settings.database,
+            engine.worker,
+            every=engine.times.heartbeat,
+            lease_seconds=engine.times.lease,
+        )
+        async with beats, asyncio.TaskGroup() as tasks:
+            sweeping = tasks.create_task(sweep.run(stopping), name="sweep")
+            tasks.create_task(self._drain_when(stopping), name="drain")
+            if self.redis_url is None:
+                await stopping.wait()
+                await local.finish(settings.drain_seconds)
+            else:
+                worker = Worker(
+                    self.redis_url,
+                    lane=settings.lane,
+                    concurrency=settings.concurrency,
+                    drain_seconds=settings.drain_seconds,
+                )
+                await worker.serve(engine.advance, stopping)
+            await sweeping
+        engine.on_news.remove(sweep.nudge)
+
+    async def _drain_when(self, stopping: asyncio.Event) -> None:
+        await stopping.wait()
+        self.engine.drain()
+
+
+class LocalRuns:
+    """Runs that this process took on by itself, without a queue."""
+
+    def __init__(self, engine: Engine, most: int) -> None:
+        self._engine = engine
+        self._most = most
+        self._tasks: dict[str, asyncio.Task[object]] = {}
+
+    def take(self, run_id: str) -> bool:
+        """Go on with the run here; False when this process is full."""
+        if run_id in self._tasks:
+            return True
+        if len(self._tasks) >= self._most:
+            return False
+        task: asyncio.Task[object] = asyncio.create_task(self._engine.advance(run_id), name=f"run {run_id}")
+        self._tasks[run_id] = task
+        task.add_done_callback(lambda _: self._tasks.pop(run_id, None))
+        return True
+
+    async def finish(self, seconds: float) -> None:
+        """Wait for the runs that are under way; after `seconds` they are cancelled, and taken up elsewhere."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks.values(), timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+
+@asynccontextmanager
+async def open_app(
+    settings: Settings,
+    *,
+    workflows: Iterable[Workflow] | None = None,
+    resources: Sequence[object] = (),
+    works: bool = False,
+    rings: bool = True,
+) -> AsyncIterator[App]:
+    """Open everything a process needs, on a database at the newest revision.
+
+    Args:
+        settings: where everything is.
+        workflows: instead of those that the settings name.
+        resources: clients for tools, beside those that the settings describe; of one class the last one counts.
+        works: whether runs are executed here, so that tools need their clients.
+        rings: whether workers are woken through Redis; without, their sweep finds out within seconds.
+    """
+    async with AsyncExitStack() as stack:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        await upgrade(settings.database)
+        store = await stack.enter_async_context(Store.open(settings.database))
+        registry = Workflows(load_workflows(settings.workflows) if workflows is None else workflows)
+        clients = Resources((*(await _clients(settings, stack) if works else ()), *resources))
+        engine = Engine(store, registry, Runner(store, clients), worker=process_name(), times=settings.times)
+        redis_url = await _redis(settings, stack) if rings else None
+        transport: Transport = SilentBell() if redis_url is None else Bell(redis_url)
+        stack.push_async_callback(transport.close)
+        ringer = None
+        if redis_url is not None:
+            ringer = BellRinger(store, transport)
+            engine.on_news.append(ringer.nudge)
+            await stack.enter_async_context(ringer.ringing())
+        yield App(settings, store, registry, engine, transport, redis_url, ringer, clients)
+
+
+async def _redis(settings: Settings, stack: AsyncExitStack) -> str | None:
+    if settings.redis_url == "none":
+        return None
+    return settings.redis_url or await stack.enter_async_context(embedded_valkey(settings.home))
+
+
+async def _clients(settings: Settings, stack: AsyncExitStack) -> list[object]:
+    """The clients of the shipped tools."""
+    model = build_model(settings.model_settings)
+    stack.push_async_callback(close_model, model)
+    clients: list[object] = [
+        model,
+        await stack.enter_async_context(Crm.open(settings.home / "crm.db")),
+        await stack.enter_async_context(PaymentLedger.open(settings.home / "payments.db")),
+    ]
+    if settings.smtp_url:
+        clients.append(Mailer(settings.smtp_url))
+    return clients
+
+
+def process_name() -> str:
+    """The name under which this process claims runs: host, process, and a part of its own for a restarted pid."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"

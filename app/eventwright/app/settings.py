@@ -1,0 +1,73 @@
+"""Settings: read once from the environment, checked, frozen, handed down. Nobody else reads the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from eventwright.queue.engine import Lapse
+from eventwright.tools.models import ModelSettings
+
+SHIPPED_WORKFLOWS = "eventwright.graphs.support"
+
+
+class Settings(BaseSettings):
+    """Every setting of every process; each is the environment variable `EVENTWRIGHT_<NAME>` unless it says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix="EVENTWRIGHT_", frozen=True, extra="ignore", populate_by_name=True)
+
+    home: Path = Field(
+        Path(".eventwright"), description="the folder of the embedded default: database, Valkey, accounts"
+    )
+    database_url: str = Field("", description="sqlite:///file or postgresql://…; default a SQLite file in the home")
+    redis_url: str = Field("", description="redis://…, or none for the sweep alone; default an embedded Valkey")
+    host: str = Field("127.0.0.1", description="the address the API listens on")
+    port: int = Field(8585, ge=0, le=65535, description="the port the API listens on; 0 for any free one")
+    workflows: str = Field(SHIPPED_WORKFLOWS, description="modules with workflows to load, comma-separated")
+    concurrency: int = Field(100, ge=1, description="how many runs a worker takes on at once")
+    lane: str = Field("default", description="the lane a worker listens to")
+    drain_seconds: float = Field(25.0, ge=0, description="how long a shutdown waits for running nodes, in seconds")
+    lease_seconds: float = Field(6.0, gt=0, description="how long a run stays with a worker after its last heartbeat")
+    heartbeat_seconds: float = Field(2.0, gt=0, description="time between two heartbeats")
+    sweep_seconds: float = Field(2.0, gt=0, description="time between two sweeps, less some jitter")
+    api_key: SecretStr | None = Field(
+        None, description="callers must bring it as a bearer token; needed beyond loopback"
+    )
+    smtp_url: str = Field("", description="the mail server: smtp://user:password@host:port, smtps://, smtp+starttls://")
+    model: str | None = Field(None, description="the chat model; default the provider's usual one")
+    openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY", description="the model's key")
+    openai_base_url: str | None = Field(None, validation_alias="OPENAI_BASE_URL", description="the model's address")
+
+    def webhook_secrets(self, source: str) -> tuple[str, ...]:
+        """The active signing secrets of a webhook source: EVENTWRIGHT_WEBHOOK_<SOURCE>_SECRET, comma-separated."""
+        name = f"EVENTWRIGHT_WEBHOOK_{source.upper().replace('-', '_')}_SECRET"
+        return tuple(secret.strip() for secret in os.environ.get(name, "").split(",") if secret.strip())
+
+    @model_validator(mode="after")
+    def _lease_outlives_heartbeats(self) -> Self:
+        if self.lease_seconds < 2 * self.heartbeat_seconds:
+            raise ValueError(
+                f"EVENTWRIGHT_LEASE_SECONDS={self.lease_seconds} must be at least twice "
+                f"EVENTWRIGHT_HEARTBEAT_SECONDS={self.heartbeat_seconds}, or a single late heartbeat loses a run"
+            )
+        return self
+
+    @property
+    def database(self) -> str:
+        """The database's URL, the embedded default included."""
+        return self.database_url or f"sqlite:///{self.home.resolve() / 'eventwright.db'}"
+
+    @property
+    def times(self) -> Lapse:
+        """The engine's lease, heartbeat and sweep."""
+        return Lapse(lease=self.lease_seconds, heartbeat=self.heartbeat_seconds, sweep=self.sweep_seconds)
+
+    @property
+    def model_settings(self) -> ModelSettings:
+        """What the tools need to build the chat model."""
+        key = self.openai_api_key.get_secret_value() if self.openai_api_key else None
+        return ModelSettings(model=self.model, api_key=key, base_url=self.openai_base_url)

@@ -1,0 +1,212 @@
+"""`simulate`: a workflow runs in place, on a store of its own, pauses, is answered, goes on. No server, no Redis.
+
+async with simulate(support, {"sender": "ann@example.org", "text": "..."}) as run:
+    await run.approve()
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+
+from eventwright.graphs.runner import Runner
+from eventwright.graphs.workflow import Workflow, Workflows
+from eventwright.queue.engine import Engine
+from eventwright.runs.errors import EventwrightError
+from eventwright.runs.event import Event, new_id
+from eventwright.runs.migrate import upgrade
+from eventwright.runs.records import Decision, DecisionType, Effect, JournalEntry, Review, ReviewState, Run
+from eventwright.runs.states import FINAL, RunState
+from eventwright.runs.store import Store
+from eventwright.tools.contract import Resources
+from eventwright.tools.offline_model import OfflineModel
+
+
+class NothingToAnswer(EventwrightError, LookupError):
+    """No review of this run is open."""
+
+
+class Simulation:
+    """A run of a workflow in this process, on a clock of its own: retries and deadlines come as soon as nothing else is
+    left to do."""
+
+    def __init__(
+        self, engine: Engine, run_id: str, clock: SimulatedClock, opened: AsyncExitStack | None = None
+    ) -> None:
+        self.engine = engine
+        self.clock = clock
+        self.run_id = run_id
+        self._opened = opened or AsyncExitStack()
+
+    async def close(self) -> None:
+        """Give back what the simulation opened; its database is gone then."""
+        await self._opened.aclose()
+
+    async def run(self) -> Run:
+        """The run as it stands."""
+        return await self.engine.store.run(self.run_id)
+
+    async def reviews(self) -> list[Review]:
+        """What people are asked, oldest first."""
+        return await self.engine.store.reviews(state=ReviewState.OPEN, run_ids=[self.run_id])
+
+    async def journal(self) -> list[JournalEntry]:
+        """Everything that happened."""
+        return await self.engine.store.journal(self.run_id)
+
+    async def effects(self) -> list[Effect]:
+        """Every tool and model call."""
+        return await self.engine.store.effects(self.run_id)
+
+    async def values(self) -> dict[str, Any]:
+        """The graph's state."""
+        run = await self.run()
+        graph = self.engine.runner.graph(self.engine.workflows.get(run.workflow, run.version))
+        state = await graph.aget_state({"configurable": {"thread_id": run.thread_id}})
+        return dict(state.values)
+
+    async def approve(self, *, by: str = "you", comment: str | None = None) -> Run:
+        """Approve the oldest open review, and let the run go on."""
+        return await self.answer(Decision(type=DecisionType.APPROVE, by=by, comment=comment))
+
+    async def reject(self, *, by: str = "you", comment: str | None = None) -> Run:
+        """Reject the oldest open review, and let the run go on."""
+        return await self.answer(Decision(type=DecisionType.REJECT, by=by, comment=comment))
+
+    async def edit(self, arguments: dict[str, Any], *, by: str = "you") -> Run:
+        """Approve the oldest open review with these arguments, and let the run go on."""
+        return await self.answer(Decision(type=DecisionType.EDIT, by=by, arguments=arguments))
+
+    async def respond(self, response: Any, *, by: str = "you") -> Run:
+        """Answer the oldest open review, and let the run go on."""
+        return await self.answer(Decision(type=DecisionType.RESPOND, by=by, response=response))
+
+    async def answer(self, decision: Decision, review_id: str | None = None) -> Run:
+        """Decide a review (the oldest open one by default), and let the run go on.
+
+        Raises:
+            NothingToAnswer: none is open.
+            UnfitDecision: the answer does not fit.
+        """
+        if review_id is None:
+            reviews = await self.reviews()
+            if not reviews:
+                run = await self.run()
+                raise NothingToAnswer(f"run {run.id} is {run.state} and asks nobody")
+            review_id = reviews[0].id
+        await self.engine.decide(review_id, decision)
+        return await self.go_on()
+
+    async def go_on(self) -> Run:
+        """Let the run go on until it ends, fails, or only a person can help; time passes by itself while it waits."""
+        while True:
+            await self.engine.tick()
+            await self.engine.advance(self.run_id)
+            run = await self.run()
+            if run.state in FINAL or run.state in (RunState.FAILED, RunState.PENDING_APPROVAL) or run.due_at is None:
+                return run
+            self.clock.pass_until(run.due_at)
+
+    async def pass_time(self, span: timedelta) -> Run:
+        """Let time pass, with the deadlines in it."""
+        self.clock.pass_until(self.clock() + span)
+        return await self.go_on()
+
+
+class SimulatedClock:
+    """A clock that goes as the real one does, and can be put forward."""
+
+    def __init__(self) -> None:
+        self._ahead = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
+
+    def pass_until(self, moment: datetime) -> None:
+        """Put the clock forward to this time, if it is ahead."""
+        self._ahead += max(moment - self(), timedelta(0))
+
+
+@asynccontextmanager
+async def simulator(
+    *workflows: Workflow, resources: Sequence[object] = (), database_url: str | None = None
+) -> AsyncIterator[tuple[Engine, SimulatedClock]]:
+    """An engine for simulations, on a database of its own that is gone afterwards.
+
+    Args:
+        workflows: what may be started.
+        resources: clients for tools; without a chat model among them the offline model answers.
+        database_url: an empty or migrated database to use instead; it is kept.
+    """
+    async with AsyncExitStack() as stack:
+        if database_url is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="eventwright-"))
+            database_url = f"sqlite:///{Path(folder) / 'simulation.db'}"
+        await upgrade(database_url)
+        clock = SimulatedClock()
+        store = await stack.enter_async_context(Store.open(database_url, clock=clock))
+        with_model = any(isinstance(item, BaseChatModel) for item in resources)
+        clients = Resources(tuple(resources) if with_model else (OfflineModel(), *resources))
+        yield Engine(store, Workflows(workflows), Runner(store, clients), worker="simulation"), clock
+
+
+class Simulating:
+    """A simulation that is about to begin: `await` it, or enter it with `async with` to have it closed at the end."""
+
+    def __init__(self, workflow: Workflow, event: Event, resources: Sequence[object]) -> None:
+        self._workflow, self._event, self._resources = workflow, event, resources
+        self._simulation: Simulation | None = None
+
+    def __await__(self) -> Generator[Any, None, Simulation]:
+        return self._begin().__await__()
+
+    async def __aenter__(self) -> Simulation:
+        self._simulation = await self._begin()
+        return self._simulation
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._simulation is not None:
+            await self._simulation.close()
+
+    async def _begin(self) -> Simulation:
+        async with AsyncExitStack() as stack:
+            engine, clock = await stack.enter_async_context(simulator(self._workflow, resources=self._resources))
+            receipt = await engine.receive(self._event)
+            if not receipt.runs:
+                raise LookupError(f"no trigger of {self._workflow!r} is meant for events of type {self._event.type!r}")
+            simulation = Simulation(engine, receipt.runs[0].id, clock, stack.pop_all())
+        await simulation.go_on()
+        return simulation
+
+
+def simulate(workflow: Workflow, event: Event | Mapping[str, Any], *, resources: Sequence[object] = ()) -> Simulating:
+    """Start a run of `workflow` for `event` here, and let it go on until it ends or asks.
+
+    Args:
+        workflow: what to run; unchanged, the same object that is deployed.
+        event: an Event, or just its payload, for the workflow's first trigger and the newest payload version.
+        resources: clients for tools, for example `Mailer(url)`; without a chat model the offline model answers.
+
+    Returns:
+        `await` it for a `Simulation` (close it when you are done), or use it as `async with simulate(...) as run`.
+
+    Raises:
+        EventRefused: the payload does not fit.
+        LookupError: no trigger of the workflow is meant for this event.
+    """
+    if not isinstance(event, Event):
+        trigger = workflow.triggers[0]
+        event = Event(
+            id=new_id("simulated"),
+            source=trigger.source or "/simulation",
+            type=trigger.type,
+            data=dict(event),
+            version=list(trigger.payload)[-1] if trigger.payload else "1",
+        )
+    return Simulating(workflow, event, resources)

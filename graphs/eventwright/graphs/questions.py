@@ -1,0 +1,130 @@
+"""An author's `interrupt(...)` as a review, and a decision as the value that the interrupt returns.
+
+Three shapes are understood: any value with LangGraph's `response_schema`, LangChain's `HumanInTheLoopMiddleware`
+(`action_requests`), and Agent Inbox (`action_request` with `config`). Everything else is a plain question.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from langgraph.types import Interrupt
+from pydantic_core import to_jsonable_python
+
+from eventwright.runs.event import digest_of, new_id
+from eventwright.runs.records import Decision, DecisionType, Review, ReviewKind, Run
+
+_ALL = (DecisionType.APPROVE, DecisionType.EDIT, DecisionType.REJECT, DecisionType.RESPOND)
+#: Agent Inbox's words for the four answers, in its configuration and in its replies.
+_INBOX = {
+    DecisionType.APPROVE: ("allow_accept", "accept"),
+    DecisionType.EDIT: ("allow_edit", "edit"),
+    DecisionType.REJECT: ("allow_ignore", "ignore"),
+    DecisionType.RESPOND: ("allow_respond", "response"),
+}
+
+
+def review_of(interrupt: Interrupt[Any], run: Run, node: str) -> Review:
+    """The review that an author's interrupt asks for."""
+    value = to_jsonable_python(interrupt.value, fallback=str)
+    schema = interrupt.response_schema if isinstance(interrupt.response_schema, dict) else None
+    fields = value if isinstance(value, dict) else {}
+    inbox = _inbox_request(value)
+    if "action_requests" in fields:
+        actions = fields["action_requests"]
+        about: dict[str, Any] = {
+            "question": "; ".join(str(action.get("description") or action.get("name")) for action in actions),
+            "arguments": actions[0].get("arguments", actions[0].get("args"))
+            if len(actions) == 1
+            else {"actions": actions},
+            "allowed": _middleware_answers(fields),
+        }
+    elif inbox is not None:
+        request = inbox["action_request"]
+        about = {
+            "question": str(inbox.get("description") or request.get("action")),
+            "arguments": request.get("args"),
+            "allowed": tuple(answer for answer in _ALL if inbox.get("config", {}).get(_INBOX[answer][0])),
+        }
+    else:
+        about = {
+            "question": str(fields.get("question", value if isinstance(value, str) else "The workflow asks")),
+            "arguments": fields.get("arguments"),
+            "allowed": _plain_answers(fields, schema),
+        }
+    kind = ReviewKind.MISSING_DATA if fields.get("kind") == "missing_data" else ReviewKind.QUESTION
+    return Review(
+        id=new_id("rev"),
+        run_id=run.id,
+        workflow=run.workflow,
+        node=node,
+        kind=kind,
+        digest=digest_of([run.workflow, run.version, run.id, node, value]),
+        evidence={"asked": value, "event": run.event.data} | dict(fields.get("evidence") or {}),
+        response_schema=schema,
+        interrupt_id=interrupt.id,
+        **about,
+    )
+
+
+def resume_value(review: Review, decision: Decision) -> Any:
+    """What the author's `interrupt(...)` returns for this decision."""
+    asked = review.evidence.get("asked")
+    if isinstance(asked, dict) and "action_requests" in asked:
+        return {"decisions": [_middleware_decision(asked, action, decision) for action in asked["action_requests"]]}
+    inbox = _inbox_request(asked)
+    if inbox is not None:
+        request = inbox["action_request"]
+        match decision.type:
+            case DecisionType.EDIT:
+                answer: Any = {"action": request.get("action"), "args": decision.arguments}
+            case DecisionType.RESPOND:
+                answer = decision.response
+            case _:
+                answer = None
+        return [{"type": _INBOX[decision.type][1], "args": answer}]
+    match decision.type:
+        case DecisionType.RESPOND:
+            return decision.response
+        case DecisionType.EDIT:
+            return decision.arguments
+        case DecisionType.APPROVE:
+            return True
+        case DecisionType.REJECT:
+            return False
+
+
+def _plain_answers(fields: dict[str, Any], schema: dict[str, Any] | None) -> tuple[DecisionType, ...]:
+    if fields.get("allowed"):
+        return tuple(DecisionType(answer) for answer in fields["allowed"])
+    if schema is not None:
+        return (DecisionType.RESPOND,)
+    return (DecisionType.APPROVE, DecisionType.REJECT, DecisionType.RESPOND)
+
+
+def _inbox_request(value: Any) -> dict[str, Any] | None:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value if isinstance(value, dict) and isinstance(value.get("action_request"), dict) else None
+
+
+def _middleware_answers(fields: dict[str, Any]) -> tuple[DecisionType, ...]:
+    """The answers that every one of the requested actions allows."""
+    configs = [set(config.get("allowed_decisions", [])) for config in fields.get("review_configs", [])]
+    allowed = set.intersection(*configs) if configs else {str(answer) for answer in _ALL}
+    return tuple(answer for answer in _ALL if str(answer) in allowed)
+
+
+def _middleware_decision(asked: dict[str, Any], action: dict[str, Any], decision: Decision) -> dict[str, Any]:
+    match decision.type:
+        case DecisionType.EDIT:
+            edited = decision.arguments or {}
+            if len(asked["action_requests"]) > 1:
+                edited = next((a["args"] for a in edited.get("actions", []) if a.get("name") == action["name"]), {})
+            return {"type": "edit", "edited_action": {"name": action["name"], "args": edited}}
+        case DecisionType.REJECT:
+            return {"type": "reject", "message": decision.comment or f"rejected by {decision.by}"}
+        case DecisionType.RESPOND:
+            return {"type": "respond", "message": str(decision.response)}
+        case DecisionType.APPROVE:
+            return {"type": "approve"}

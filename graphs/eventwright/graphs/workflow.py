@@ -1,0 +1,208 @@
+"""Declarations: a workflow is a name, a version, an ordinary StateGraph, its triggers and a policy per node."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from langgraph.graph import StateGraph
+from pydantic import BaseModel, ValidationError
+
+from eventwright.guardrails.policy import Policy
+from eventwright.runs.errors import EventwrightError
+from eventwright.runs.event import Event
+from eventwright.tools.contract import is_async
+
+PayloadModel = type[BaseModel]
+
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+
+class BadWorkflow(EventwrightError, ValueError):
+    """A workflow's declaration contradicts itself or its graph."""
+
+
+class UnknownPayloadVersion(EventwrightError, ValueError):
+    """An event carries a payload version that its trigger has no model for."""
+
+    def __init__(self, event_type: str, version: str, known: Iterable[str]) -> None:
+        self.event_type, self.version, self.known = event_type, version, tuple(known)
+        super().__init__(
+            f"payload version {version!r} of {event_type!r} is not known; known: {', '.join(self.known)}. "
+            "Add a model to On(payload={...}) and replay the event"
+        )
+
+
+class InvalidPayload(EventwrightError, ValueError):
+    """An event's payload does not fit the model of its version."""
+
+    def __init__(self, event_type: str, error: ValidationError) -> None:
+        self.event_type = event_type
+        #: One entry a fault: `{"at": "customer.email", "problem": "Field required"}`.
+        self.faults = [
+            {"at": ".".join(map(str, item["loc"])), "problem": item["msg"]}
+            for item in error.errors(include_url=False, include_input=False)
+        ]
+        first = self.faults[0]
+        more = f" (and {len(self.faults) - 1} more)" if len(self.faults) > 1 else ""
+        super().__init__(f"the payload of {event_type!r} is not valid: {first['at']}: {first['problem']}{more}")
+
+
+class UnknownWorkflow(EventwrightError, LookupError):
+    """No workflow of this name and version is loaded."""
+
+    def __init__(self, name: str, version: str | None = None) -> None:
+        self.name, self.version = name, version
+        label = name if version is None else f"{name} version {version}"
+        super().__init__(f"no workflow {label} is loaded; EVENTWRIGHT_WORKFLOWS names the modules to load")
+
+
+@dataclass(frozen=True)
+class On:
+    """Which events start the workflow.
+
+    Args:
+        type: the event's type, exactly.
+        payload: a pydantic model per payload version; without any, every payload is taken as it is.
+        input: makes the graph's input from the validated payload and the event; by default the payload as JSON.
+        source: only events of this source.
+    """
+
+    type: str
+    payload: Mapping[str, PayloadModel] = field(default_factory=dict)
+    input: Callable[[Any, Event], dict[str, Any]] | None = None
+    source: str | None = None
+
+    def matches(self, event: Event) -> bool:
+        """Whether this trigger is meant for the event at all."""
+        return event.type == self.type and self.source in (None, event.source)
+
+    def parse(self, event: Event) -> Any:
+        """The payload, validated by the model of its version.
+
+        Raises:
+            UnknownPayloadVersion, InvalidPayload: the event is refused, and kept.
+        """
+        if not self.payload:
+            return event.data
+        try:
+            model = self.payload[event.version]
+        except KeyError:
+            raise UnknownPayloadVersion(event.type, event.version, self.payload) from None
+        try:
+            return model.model_validate(event.data)
+        except ValidationError as error:
+            raise InvalidPayload(event.type, error) from error
+
+    def graph_input(self, event: Event) -> dict[str, Any]:
+        """What the graph starts with."""
+        payload = self.parse(event)
+        if self.input is not None:
+            return self.input(payload, event)
+        if isinstance(payload, BaseModel):
+            return payload.model_dump(mode="json")
+        return payload if isinstance(payload, dict) else {"payload": payload}
+
+
+@dataclass(frozen=True, eq=False)
+class Workflow:
+    """An ordinary LangGraph graph, with what it needs to be left alone with.
+
+    Args:
+        name: lower case, stands in URLs.
+        version: a run keeps the version it began with.
+        graph: the StateGraph, not compiled; it is never changed and never compiled itself.
+        triggers: which events start it.
+        policies: what each node may do, by node name; a node without one may call no tool.
+        description: one line for people; default the first line of the graph's state's docstring.
+        lane: the queue its runs go to.
+        recursion_limit: how many supersteps one segment may take.
+
+    Raises:
+        BadWorkflow: a policy for a node that is not there, a timeout on a synchronous node, ...
+    """
+
+    name: str
+    version: str = field(kw_only=True)
+    graph: StateGraph[Any, Any, Any, Any] = field(kw_only=True)
+    triggers: Sequence[On] = field(kw_only=True)
+    policies: Mapping[str, Policy] = field(default_factory=dict, kw_only=True)
+    description: str = field(default="", kw_only=True)
+    lane: str = field(default="default", kw_only=True)
+    recursion_limit: int = field(default=100, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name) or not NAME.fullmatch(self.lane):
+            raise BadWorkflow(
+                f"a name is lower case letters, digits, - and _: {self.name!r} in lane {self.lane!r} is not"
+            )
+        if not isinstance(self.graph, StateGraph):
+            raise BadWorkflow(f"workflow {self.name!r} takes the StateGraph itself, not {type(self.graph).__name__}")
+        for node, policy in self.policies.items():
+            if node not in self.graph.nodes:
+                known = ", ".join(sorted(self.graph.nodes))
+                raise BadWorkflow(f"workflow {self.name!r} has a policy for {node!r}; its nodes are: {known}")
+            if policy.timeout is not None and not _can_be_cancelled(self.graph.nodes[node].runnable):
+                raise BadWorkflow(
+                    f"node {node!r} is synchronous and cannot have a timeout: Python cannot stop a thread, so the node "
+                    "would go on writing after it. Make it `async def`, or leave the timeout out"
+                )
+
+    def __repr__(self) -> str:
+        return f"<Workflow {self.name} version {self.version}>"
+
+    def policy(self, node: str) -> Policy:
+        """The node's policy; without one it may do nothing."""
+        return self.policies.get(node, _NOTHING)
+
+    def trigger(self, event: Event) -> On | None:
+        """The first trigger that is meant for this event."""
+        return next((trigger for trigger in self.triggers if trigger.matches(event)), None)
+
+    def with_policy(self, node: str, **changes: Any) -> Workflow:
+        """A copy in which this node's policy has other fields."""
+        policy = dataclasses.replace(self.policy(node), **changes)
+        return dataclasses.replace(self, policies={**self.policies, node: policy})
+
+    def map_policies(self, change: Callable[[Policy], Policy]) -> Workflow:
+        """A copy in which every policy went through `change`: shorter waits for a demonstration, say."""
+        return dataclasses.replace(self, policies={node: change(policy) for node, policy in self.policies.items()})
+
+
+_NOTHING = Policy()
+
+
+def _can_be_cancelled(runnable: Any) -> bool:
+    function = getattr(runnable, "afunc", None) or getattr(runnable, "func", None)
+    return function is None or is_async(function)
+
+
+class Workflows:
+    """The workflows of this process, by name and version; both together are unique.
+
+    Raises:
+        BadWorkflow: two workflows share name and version.
+    """
+
+    def __init__(self, workflows: Iterable[Workflow] = ()) -> None:
+        self._versions: dict[str, dict[str, Workflow]] = {}
+        for workflow in workflows:
+            versions = self._versions.setdefault(workflow.name, {})
+            if versions.setdefault(workflow.version, workflow) is not workflow:
+                raise BadWorkflow(f"workflow {workflow.name!r} version {workflow.version!r} is declared twice")
+
+    def __iter__(self) -> Any:
+        """The workflows that new events start: of each name the version declared last."""
+        return iter([list(versions.values())[-1] for versions in self._versions.values()])
+
+    def get(self, name: str, version: str | None = None) -> Workflow:
+        """The workflow; without a version the one that new events start. Raises UnknownWorkflow."""
+        versions = self._versions.get(name, {})
+        if version is None and versions:
+            return list(versions.values())[-1]
+        if version is None or version not in versions:
+            raise UnknownWorkflow(name, version)
+        return versions[version]

@@ -1,0 +1,249 @@
+"""Stage 7, the ledger: intent committed, call made, result committed; and what becomes of a call that was cut off.
+
+The class of the tool decides about a call whose result is missing: a read or a keyed write is made again, a
+verifiable one is read back, a plain one is in doubt, and a person says whether it happened.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_core import to_jsonable_python
+
+from eventwright.guardrails.segment import Segment
+from eventwright.guardrails.verdicts import Paused, Stage, allow
+from eventwright.runs.event import canonical, digest_of, new_id
+from eventwright.runs.records import (
+    DecisionType,
+    Effect,
+    EffectState,
+    JournalKind,
+    Review,
+    ReviewKind,
+)
+from eventwright.tools.contract import Call, NotDone, Permanent, ToolClass
+
+if TYPE_CHECKING:
+    from eventwright.guardrails.gate import Request
+
+#: The call may, or must, be made again.
+AGAIN: Final = object()
+#: Arguments and results up to this size stand in the journal too, in bytes of JSON; the ledger keeps all of them.
+JOURNALLED = 4096
+
+
+async def settle_earlier(segment: Segment, request: Request, earlier: Effect) -> Any:
+    """What an earlier call in this place means now: its result, or AGAIN. Raises Paused if only a person can tell."""
+    if earlier.state is EffectState.DONE:
+        return request.tool.load(earlier.result) if earlier.error is None else None
+    if earlier.state is EffectState.IN_DOUBT:
+        return await _resolve_doubt(segment, request, earlier)
+    match request.tool.tool_class:
+        case ToolClass.READ | ToolClass.KEYED:
+            return AGAIN
+        case ToolClass.VERIFIABLE:
+            return await _read_back(segment, request, earlier)
+        case ToolClass.PLAIN:
+            raise Paused(await _doubt(segment, request, earlier, "the worker stopped between the call and its result"))
+
+
+async def perform(segment: Segment, request: Request, asked: Request) -> Any:
+    """Make the call, between two commits; a read makes do with one that nobody waits for.
+
+    Args:
+        request: what is executed, perhaps as a person edited it.
+        asked: what the node asked for.
+    """
+    earlier = segment.effects.get(request.key)
+    effect = Effect(
+        key=request.key,
+        run_id=segment.run.id,
+        node=asked.visit.node,
+        visit=asked.visit.visit,
+        tool=request.tool.name,
+        ordinal=request.ordinal,
+        tool_class=request.tool.tool_class,
+        state=EffectState.INTENDED,
+        requested_digest=digest_of(asked.arguments),
+        executed_digest=digest_of(request.arguments),
+        arguments=request.arguments,
+        attempt=1 if earlier is None else earlier.attempt + 1,
+    )
+    if request.tool.writes:
+        await _intend(segment, request, effect)
+    began = time.monotonic()
+    try:
+        result = await request.tool.perform(request.validated, _call(segment, effect))
+    except Exception as error:
+        await _failed(segment, request, effect, error)
+        raise
+    return await _done(segment, request, effect, result, time.monotonic() - began)
+
+
+def _call(segment: Segment, effect: Effect) -> Call:
+    return Call(
+        run_id=segment.run.id,
+        node=effect.node,
+        idempotency_key=effect.key,
+        attempt=effect.attempt,
+        resources=segment.resources,
+    )
+
+
+async def _intend(segment: Segment, request: Request, effect: Effect) -> None:
+    verdicts = [*request.verdicts, allow(Stage.LEDGER, "first" if effect.attempt == 1 else "again")]
+    async with segment.store.write(segment.lease) as tx:
+        tx.put_visit(request.visit)
+        tx.put_effect(effect)
+        if request.review is not None and request.review.consumed_by is None:
+            tx.consume_review(request.review.id, effect.key)
+        tx.journal(
+            effect.run_id,
+            JournalKind.VERDICT,
+            actor="gate",
+            node=effect.node,
+            data={
+                "tool": effect.tool,
+                "digest": request.digest,
+                "stages": [verdict.as_json() for verdict in verdicts],
+                "review": request.review and request.review.id,
+            },
+        )
+        data = _about(effect) | _if_short("arguments", effect.arguments)
+        tx.journal(effect.run_id, JournalKind.EFFECT_INTENDED, actor="gate", node=effect.node, data=data)
+    segment.effects[effect.key] = effect
+    if request.review is not None:
+        segment.reviews[request.review.id] = replace(request.review, consumed_by=effect.key)
+
+
+async def _done(segment: Segment, request: Request, effect: Effect, result: Any, seconds: float) -> Any:
+    problem = None
+    try:
+        recorded = request.tool.dump(result)
+        canonical(recorded)
+    except ValueError as error:
+        # It happened. To forget that would be to do it again.
+        recorded, problem = None, f"the result is not what the tool declares: {error}"
+    effect = replace(effect, state=EffectState.DONE, result=recorded, error=problem)
+    data = _about(effect) | {"seconds": round(seconds, 4)} | _if_short("result", recorded)
+    tx = segment.store.transaction(segment.lease)
+    if not request.tool.writes:
+        tx.put_visit(request.visit)
+        data |= _if_short("arguments", effect.arguments)
+    tx.put_effect(effect)
+    tx.journal(effect.run_id, JournalKind.EFFECT_DONE, actor="gate", node=effect.node, data=data)
+    committed = segment.store.committer.post(tx.unit)
+    segment.effects[effect.key] = effect
+    if request.tool.writes:
+        await committed
+    else:
+        segment.unwaited.append(committed)
+    if problem is not None:
+        raise Permanent(f"{effect.tool} was called, but {problem}")
+    return request.tool.load(recorded)
+
+
+async def _failed(segment: Segment, request: Request, effect: Effect, error: Exception) -> None:
+    """Record the failure. A plain write that cannot say whether it happened ends the segment with a question."""
+    certain = isinstance(error, NotDone) or request.tool.tool_class is not ToolClass.PLAIN
+    if not certain:
+        raise Paused(await _doubt(segment, request, effect, f"{type(error).__name__}: {error}")) from error
+    effect = replace(effect, state=EffectState.FAILED, error=f"{type(error).__name__}: {error}")
+    async with segment.store.write(segment.lease) as tx:
+        tx.put_visit(request.visit)
+        tx.put_effect(effect)
+        data = _about(effect) | {"error": effect.error, "permanent": isinstance(error, Permanent)}
+        tx.journal(effect.run_id, JournalKind.EFFECT_FAILED, actor="gate", node=effect.node, data=data)
+    segment.effects[effect.key] = effect
+
+
+async def _read_back(segment: Segment, request: Request, earlier: Effect) -> Any:
+    result = await request.tool.verify(request.validated, _call(segment, earlier))
+    if result is None:
+        return AGAIN
+    return await _done(segment, request, earlier, result, 0.0)
+
+
+async def _doubt(segment: Segment, request: Request, effect: Effect, why: str) -> Review:
+    """Mark the effect as in doubt and ask whether it happened."""
+    effect = replace(effect, state=EffectState.IN_DOUBT, error=why)
+    run = segment.run
+    review = Review(
+        id=new_id("rev"),
+        run_id=run.id,
+        workflow=run.workflow,
+        node=effect.node,
+        kind=ReviewKind.IN_DOUBT,
+        question=f"Did this call of {effect.tool} happen? {why}",
+        allowed=(DecisionType.RESPOND,),
+        digest=_doubt_digest(effect),
+        arguments=effect.arguments,
+        evidence={"tool": effect.tool, "idempotency_key": effect.key, "error": why, "attempt": effect.attempt},
+        response_schema={
+            "type": "object",
+            "properties": {
+                "happened": {
+                    "type": "boolean",
+                    "description": "true: go on without repeating it; false: do it now",
+                }
+            },
+            "required": ["happened"],
+            "additionalProperties": False,
+        },
+    )
+    async with segment.store.write(segment.lease) as tx:
+        tx.put_effect(effect)
+        tx.journal(
+            run.id, JournalKind.EFFECT_IN_DOUBT, actor="gate", node=effect.node, data=_about(effect) | {"error": why}
+        )
+        tx.open_review(review)
+    segment.effects[effect.key] = effect
+    segment.reviews[review.id] = review
+    segment.asked.add(review.id)
+    return review
+
+
+async def _resolve_doubt(segment: Segment, request: Request, effect: Effect) -> Any:
+    review = segment.decided_for(_doubt_digest(effect), effect.key)
+    if review is None:
+        raise Paused(await _doubt(segment, request, effect, effect.error or "nobody knows"))
+    if review.decision is None:
+        segment.asked.add(review.id)
+        raise Paused(review)
+    happened = bool(review.decision.response["happened"])
+    effect = replace(
+        effect,
+        state=EffectState.DONE if happened else EffectState.FAILED,
+        error=f"{review.decision.by} says that it {'happened' if happened else 'did not happen'}",
+    )
+    kind = JournalKind.EFFECT_DONE if happened else JournalKind.EFFECT_FAILED
+    async with segment.store.write(segment.lease) as tx:
+        tx.put_effect(effect)
+        tx.consume_review(review.id, effect.key)
+        data = _about(effect) | {"review": review.id, "error": effect.error}
+        tx.journal(effect.run_id, kind, actor=review.decision.by, node=effect.node, data=data)
+    segment.effects[effect.key] = effect
+    segment.reviews[review.id] = replace(review, consumed_by=effect.key)
+    # Nobody can make up the provider's answer: a write that a person vouched for returns None.
+    return None if happened else AGAIN
+
+
+def _doubt_digest(effect: Effect) -> str:
+    return digest_of(["in doubt", effect.key, effect.attempt])
+
+
+def _about(effect: Effect) -> dict[str, Any]:
+    return {
+        "tool": effect.tool,
+        "class": effect.tool_class,
+        "effect": effect.key,
+        "attempt": effect.attempt,
+        "requested": effect.requested_digest,
+        "executed": effect.executed_digest,
+    }
+
+
+def _if_short(name: str, value: Any) -> dict[str, Any]:
+    return {name: value} if len(canonical(to_jsonable_python(value))) <= JOURNALLED else {f"{name}_left_out": True}

@@ -1,0 +1,92 @@
+"""What the gate may answer, and how a refusal, a pause or a rejection travels through a node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from eventwright.runs.errors import EventwrightError
+from eventwright.runs.records import Decision, Review
+from eventwright.runs.states import Documented
+
+
+class VerdictKind(Documented):
+    ALLOW = "allow", "the call may happen"
+    DENY = "deny", "the call does not happen"
+    ASK = "ask", "a person decides about this exact call"
+
+
+class Stage(Documented):
+    """The stages of the gate, in their order; the first that does not allow decides."""
+
+    CAPABILITY = "capability", "the node's policy names this tool, exactly"
+    SCHEMA = "schema", "the arguments are valid, finite, bounded, with nothing extra"
+    APPROVAL = "approval", "a rule asks for a person, and a decision for this digest exists"
+    LEDGER = "ledger", "the same call was not made before, or may be made again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What one stage says, with the rule and its version that said so."""
+
+    kind: VerdictKind
+    stage: Stage
+    rule: str
+    version: str = "1"
+    reason: str = ""
+    #: What the rule looked at.
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The verdict as the journal keeps it."""
+        return {
+            "stage": self.stage,
+            "verdict": self.kind,
+            "rule": self.rule,
+            "version": self.version,
+            "reason": self.reason,
+            "inputs": dict(self.inputs),
+        }
+
+
+def allow(stage: Stage, rule: str, reason: str = "") -> Verdict:
+    """The verdict of a stage that has nothing against the call."""
+    return Verdict(kind=VerdictKind.ALLOW, stage=stage, rule=rule, reason=reason)
+
+
+class Denied(EventwrightError, PermissionError):
+    """The policy does not allow this call. It did not happen, and would not on a retry."""
+
+    def __init__(self, tool: str, verdict: Verdict) -> None:
+        self.tool, self.verdict = tool, verdict
+        super().__init__(f"{tool} was denied at the stage {verdict.stage} by {verdict.rule}: {verdict.reason}")
+
+
+class Rejected(EventwrightError, PermissionError):
+    """A person said no. A node may catch this and go another way; uncaught, it ends the run as rejected."""
+
+    def __init__(self, review: Review, decision: Decision) -> None:
+        self.review, self.decision = review, decision
+        why = f": {decision.comment}" if decision.comment else ""
+        super().__init__(f"{decision.by} rejected {review.question!r}{why}")
+
+
+class Paused(BaseException):
+    """The run waits for a person. No node may swallow this, hence a BaseException; the node's wrapper turns it into
+    LangGraph's own pause."""
+
+    def __init__(self, review: Review) -> None:
+        self.review = review
+        super().__init__(f"waits for review {review.id}")
+
+
+class Nondeterministic(BaseException):
+    """A replayed node asked for another call than the first time, in the same place: nothing is called. No node may
+    swallow this."""
+
+    def __init__(self, tool: str, key: str) -> None:
+        self.tool, self.key = tool, key
+        super().__init__(
+            f"on replay the node called {tool} with other arguments than before; nothing was called, the record stays"
+        )

@@ -1,0 +1,163 @@
+"""The desk: a person's answer is checked against what was asked, and exactly one answer wins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from eventwright.graphs.workflow import UnknownWorkflow, Workflows
+from eventwright.guardrails.gate import validate
+from eventwright.runs.errors import DecisionRefused, EventwrightError
+from eventwright.runs.event import canonical
+from eventwright.runs.records import Decision, DecisionType, Review, ReviewKind, ReviewState
+from eventwright.runs.store import Store
+from eventwright.tools.contract import Tool
+
+
+class AlreadyDecided(EventwrightError, ValueError):
+    """Somebody else was first. `review.decision` says who, and what."""
+
+    def __init__(self, review: Review) -> None:
+        self.review = review
+        by = review.decision.by if review.decision else "somebody"
+        what = review.decision.type if review.decision else "decided"
+        super().__init__(f"review {review.id} was decided already: {by} said {what}")
+
+
+class StaleDecision(EventwrightError, ValueError):
+    """The answer was given to something else than what stands there now."""
+
+    def __init__(self, review: Review, digest: str) -> None:
+        self.review, self.digest = review, digest
+        super().__init__(
+            f"the answer is about {digest}, but review {review.id} is about {review.digest}; look at it again"
+        )
+
+
+class ReviewClosed(EventwrightError, ValueError):
+    """The review expired, was superseded, or its run was cancelled."""
+
+    def __init__(self, review: Review) -> None:
+        self.review = review
+        super().__init__(f"review {review.id} is {review.state}: {review.state.meaning}")
+
+
+class UnfitDecision(EventwrightError, ValueError):
+    """The answer does not fit the question: a type that is not offered, arguments or a response that are not valid."""
+
+    def __init__(self, review: Review, problem: str) -> None:
+        self.review, self.problem = review, problem
+        super().__init__(f"the answer does not fit review {review.id}: {problem}")
+
+
+class Desk:
+    """Takes decisions.
+
+    Args:
+        store: where they are kept.
+        workflows: whose tools check edited arguments.
+    """
+
+    def __init__(self, store: Store, workflows: Workflows) -> None:
+        self._store = store
+        self._workflows = workflows
+
+    async def decide(self, review_id: str, decision: Decision, *, digest: str | None = None) -> Review:
+        """Commit the decision and make the run due. The same answer by the same principal again changes nothing.
+
+        Raises:
+            UnknownReview, AlreadyDecided, StaleDecision, ReviewClosed, UnfitDecision.
+            StoreUnavailable: nothing was decided.
+        """
+        review = await self._store.review(review_id)
+        if digest is not None and digest != review.digest:
+            raise StaleDecision(review, digest)
+        if review.state is not ReviewState.OPEN:
+            return _answer_again(review, decision)
+        self._check(review, decision)
+        run = await self._store.run(review.run_id)
+        try:
+            async with self._store.write() as tx:
+                tx.decide(review, decision)
+                tx.make_due(review.run_id)
+                tx.wake(review.run_id, lane=run.lane, at=await self._store.now())
+        except DecisionRefused:
+            return _answer_again(await self._closed(review_id), decision)
+        return await self._store.review(review_id)
+
+    async def expire(self, review_id: str) -> None:
+        """The deadline passed: its default action is the decision, in the deadline's name."""
+        review = await self._store.review(review_id)
+        decision = Decision(
+            type=DecisionType((review.default or {"type": "reject"})["type"]),
+            by="deadline",
+            verified=True,
+            comment=f"nobody answered by {review.deadline:%Y-%m-%d %H:%M} UTC" if review.deadline else None,
+        )
+        run = await self._store.run(review.run_id)
+        try:
+            async with self._store.write() as tx:
+                tx.decide(review, decision, state=ReviewState.EXPIRED)
+                tx.make_due(review.run_id)
+                tx.wake(review.run_id, lane=run.lane, at=await self._store.now())
+        except DecisionRefused:
+            # A person was faster, or the run has ended: the timer has nothing left to do.
+            async with self._store.write() as tx:
+                tx.delete_timers(review_id)
+
+    async def _closed(self, review_id: str) -> Review:
+        """The review after somebody else was faster. A run that ended leaves its reviews cancelled."""
+        review = await self._store.review(review_id)
+        return replace(review, state=ReviewState.CANCELLED) if review.state is ReviewState.OPEN else review
+
+    def _check(self, review: Review, decision: Decision) -> None:
+        if decision.type not in review.allowed:
+            offered = ", ".join(review.allowed)
+            raise UnfitDecision(review, f"{decision.type} is not offered; offered: {offered}")
+        try:
+            canonical({"arguments": decision.arguments, "response": decision.response})
+        except ValueError as error:
+            raise UnfitDecision(review, str(error)) from error
+        if decision.type is DecisionType.EDIT:
+            self._check_arguments(review, decision.arguments)
+        if decision.type is DecisionType.RESPOND and review.response_schema is not None:
+            _check_schema(review, decision.response, review.response_schema)
+
+    def _check_arguments(self, review: Review, arguments: dict[str, Any] | None) -> None:
+        if arguments is None:
+            raise UnfitDecision(review, "edit needs `arguments`, all of them as they shall be")
+        tool = self._tool(review)
+        if tool is not None:
+            try:
+                validate(tool, arguments)
+            except ValueError as error:
+                raise UnfitDecision(review, str(error)) from error
+        elif review.response_schema is not None and review.kind is ReviewKind.APPROVAL:
+            _check_schema(review, arguments, review.response_schema)
+
+    def _tool(self, review: Review) -> Tool | None:
+        """The tool that an approval is about, in the code that is deployed now."""
+        try:
+            policy = self._workflows.get(review.workflow).policy(review.node)
+        except UnknownWorkflow:
+            return None
+        return next((tool for tool in policy.tools if tool.name == review.evidence.get("tool")), None)
+
+
+def _answer_again(review: Review, decision: Decision) -> Review:
+    """What a decision about a closed review gets: the review if it repeats itself, else the reason why not."""
+    if review.decision is None:
+        raise ReviewClosed(review)
+    if review.state is ReviewState.EXPIRED:
+        raise ReviewClosed(review)
+    if review.decision.same_answer(decision):
+        return review
+    raise AlreadyDecided(review)
+
+
+def _check_schema(review: Review, value: Any, schema: dict[str, Any]) -> None:
+    for error in Draft202012Validator(schema).iter_errors(value):
+        where = ".".join(str(part) for part in error.absolute_path) or "the response"
+        raise UnfitDecision(review, f"{where}: {error.message}")

@@ -1,0 +1,82 @@
+"""How a segment's outcome is written: one clause per outcome, everything in the segment's one transaction."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, assert_never
+
+from eventwright.graphs.outcomes import Asks, Failed, Finished, Report, Waits, Yields
+from eventwright.runs.records import ReviewState, Run
+from eventwright.runs.states import RunState
+from eventwright.runs.transaction import Transaction
+
+#: Who took an author's answer in, where the gate would name an effect.
+GRAPH = "graph"
+
+
+def reviews(tx: Transaction, run: Run, report: Report) -> None:
+    """What people are asked from now on, and what they are not asked any more."""
+    for review in report.opened:
+        tx.open_review(review)
+    for review_id in report.applied:
+        tx.consume_review(review_id, GRAPH)
+    for review_id, interrupt_id in report.rebound:
+        tx.rebind_review(review_id, interrupt_id=interrupt_id)
+    if report.superseded:
+        tx.close_reviews(run.id, ReviewState.SUPERSEDED, ids=report.superseded)
+    for visit in report.visits:
+        tx.put_visit(visit)
+
+
+def rest(tx: Transaction, run: Run, report: Report, *, actor: str, now: datetime) -> RunState:
+    """Move the run to where it rests, and ring for what is due already.
+
+    Returns:
+        The state; an operator's wish to cancel, found in the same transaction, makes it cancelled instead.
+    """
+    match report.outcome:
+        case Finished(outcome):
+            tx.move(run.id, RunState.COMPLETED, actor=actor, outcome=outcome, crashes=0)
+            tx.close_reviews(run.id, ReviewState.SUPERSEDED)
+            return RunState.COMPLETED
+        case Asks():
+            tx.move(run.id, RunState.PENDING_APPROVAL, actor=actor, heed_cancel=True, crashes=0)
+            tx.wake_if_decided_meanwhile(run.id, seen=report.seen, lane=run.lane)
+            return RunState.PENDING_APPROVAL
+        case Waits(until):
+            tx.move(run.id, RunState.WAITING, actor=actor, due_at=until, heed_cancel=True, crashes=0)
+            return RunState.WAITING
+        case Yields(lane):
+            tx.move(run.id, RunState.RECEIVED, actor=actor, due_at=now, heed_cancel=True, crashes=0)
+            tx.wake(run.id, lane=lane, at=now)
+            return RunState.RECEIVED
+        case Failed(retry_at=None) as failed:
+            tx.move(
+                run.id,
+                RunState.FAILED,
+                actor=actor,
+                reason=failed.reason,
+                error=failed.error,
+                data=_at(failed),
+                heed_cancel=True,
+            )
+            return RunState.FAILED
+        case Failed() as failed:
+            tx.move(
+                run.id,
+                RunState.RETRYING,
+                actor=actor,
+                due_at=failed.retry_at,
+                error=failed.error,
+                data=_at(failed),
+                heed_cancel=True,
+                attempts=run.attempts + 1,
+                crashes=0,
+            )
+            return RunState.RETRYING
+        case _:
+            assert_never(report.outcome)
+
+
+def _at(failed: Failed) -> dict[str, Any]:
+    return {} if failed.node is None else {"node": failed.node}

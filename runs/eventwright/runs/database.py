@@ -1,0 +1,180 @@
+"""A database as two verbs, `read` and `write`: each takes a piece of synchronous work and runs it on a connection of its own kind.
+
+The rooms above await; what is awaited is one hop for a whole transaction, not one for every statement
+(docs/decisions/0002-sqlite-threads.md). SQLite's work runs in threads of ours, PostgreSQL's on asyncpg.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+Answer = TypeVar("Answer")
+Work = Callable[[sa.Connection], Answer]
+Clock = Callable[[], datetime]
+
+#: Connections that read at the same time.
+READERS = 4
+
+
+class Database(ABC):
+    """One database, for one event loop. Made by `open_database`."""
+
+    dialect: str
+
+    def __init__(self, clock: Clock | None) -> None:
+        self._clock = clock
+
+    @abstractmethod
+    async def read(self, work: Work[Answer]) -> Answer:
+        """Run `work`, which only reads."""
+
+    @abstractmethod
+    async def write(self, work: Work[Answer]) -> Answer:
+        """Run `work` in a transaction and commit it."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let the work that has begun end, then close every connection."""
+
+    def now(self, connection: sa.Connection) -> datetime:
+        """The database's clock, which all its processes share; SQLite's is this machine's."""
+        if self._clock is not None:
+            return self._clock()
+        if self.dialect == "sqlite":
+            return datetime.now(UTC)
+        time: datetime = connection.execute(_CLOCK).scalar_one()
+        return time.astimezone(UTC)
+
+
+_CLOCK = sa.select(sa.func.clock_timestamp())
+
+
+def compact_json(value: Any) -> str:
+    """JSON text for a column: no spaces, no escapes for plain letters, no NaN."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+@asynccontextmanager
+async def open_database(url: str, *, clock: Clock | None = None) -> AsyncIterator[Database]:
+    """The database at `sqlite:///path` or `postgresql://…`, whatever driver the URL names.
+
+    Args:
+        url: where it is.
+        clock: replaces the database's clock, for tests and simulations.
+
+    Raises:
+        ValueError: another kind of database.
+    """
+    parsed = sa.make_url(url)
+    kind = parsed.drivername.partition("+")[0]
+    database: Database
+    if kind == "sqlite":
+        database = _Sqlite(parsed.set(drivername="sqlite+pysqlite"), clock)
+    elif kind in ("postgresql", "postgres"):
+        database = _Postgres(parsed.set(drivername="postgresql+asyncpg"), clock)
+    else:
+        raise ValueError(f"EVENTWRIGHT_DATABASE_URL is {kind!r}; Eventwright keeps its truth in sqlite or postgresql")
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+class _Sqlite(Database):
+    """One thread writes, so that no two writers of this process wait for each other's lock; a few threads read."""
+
+    dialect = "sqlite"
+
+    def __init__(self, url: sa.URL, clock: Clock | None) -> None:
+        super().__init__(clock)
+        self._writing = _sqlite_engine(url, "BEGIN IMMEDIATE", connections=1)
+        self._reading = _sqlite_engine(url, "BEGIN", connections=READERS)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
+
+    async def read(self, work: Work[Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, _in_transaction, self._reading, work)
+
+    async def write(self, work: Work[Answer]) -> Answer:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, _in_transaction, self._writing, work)
+
+    async def close(self) -> None:
+        for threads, engine in ((self._writer, self._writing), (self._readers, self._reading)):
+            await asyncio.to_thread(threads.shutdown)
+            engine.dispose()
+
+
+def _in_transaction(engine: sa.Engine, work: Work[Answer]) -> Answer:
+    with engine.begin() as connection:
+        return work(connection)
+
+
+def _sqlite_engine(url: sa.URL, begin: str, *, connections: int) -> sa.Engine:
+    engine = sa.create_engine(url, json_serializer=compact_json, pool_size=connections, max_overflow=0)
+    sa.event.listen(engine, "connect", _sqlite_settings)
+    # The driver would begin late, and without the lock.
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def _sqlite_settings(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+class _Postgres(Database):
+    """One connection writes, a few read. A read is one statement, or several that need no common snapshot."""
+
+    dialect = "postgresql"
+
+    def __init__(self, url: sa.URL, clock: Clock | None) -> None:
+        super().__init__(clock)
+        settings: dict[str, Any] = {"json_serializer": compact_json, "max_overflow": 0}
+        self._writing = create_async_engine(url, pool_size=1, **settings)
+        self._reading = create_async_engine(url, pool_size=READERS, isolation_level="AUTOCOMMIT", **settings)
+
+    async def read(self, work: Work[Answer]) -> Answer:
+        async with self._reading.connect() as connection:
+            return await connection.run_sync(work)
+
+    async def write(self, work: Work[Answer]) -> Answer:
+        async with self._writing.begin() as connection:
+            return await connection.run_sync(work)
+
+    async def close(self) -> None:
+        await self._writing.dispose()
+        await self._reading.dispose()
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the database is to blame for the error, not what was asked of it: the same may work later."""
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, OSError | sa.exc.TimeoutError)
+    sqlstate = getattr(error.orig, "sqlstate", None)
+    if sqlstate is None:
+        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+    return sqlstate[:2] in _AWAY
+
+
+#: Classes of SQLSTATE: connection, read-only transaction, deadlock, resources, lock, operator, system.
+_AWAY = frozenset({"08", "25", "40", "53", "55", "57", "58"})
+
+
+def padded(values: Collection[str]) -> list[str]:
+    """The values for an IN list, sorted, the last repeated up to a power of two: few lengths are few statements to prepare."""
+    ordered = sorted(values)
+    return ordered + ordered[-1:] * ((1 << (len(ordered) - 1).bit_length()) - len(ordered))

@@ -1,0 +1,29 @@
+"""The inserts that say what happens when the row is there already; the two stores spell that differently."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from eventwright.runs import schema
+
+
+class Statements:
+    """One store's inserts, made once."""
+
+    def __init__(self, dialect: str) -> None:
+        self._insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+        #: Answers with the uids of the events that were new.
+        self.event = self._insert(schema.events).on_conflict_do_nothing().returning(schema.events.c.uid)
+        self.effect = self._upsert(schema.effects, keep={"run_id", "node", "visit", "tool", "ordinal", "tool_class"})
+        self.visit = self._upsert(schema.visits)
+        self.checkpoint = self._upsert(schema.checkpoints)
+        self.checkpoint_write_first = self._insert(schema.checkpoint_writes).on_conflict_do_nothing()
+        self.checkpoint_write_last = self._upsert(schema.checkpoint_writes)
+
+    def _upsert(self, table: sa.Table, keep: frozenset[str] | set[str] = frozenset()) -> sa.Insert:
+        """An insert that overwrites an earlier row of the same key, but for the columns it must keep."""
+        insert = self._insert(table)
+        key = [column.name for column in table.primary_key]
+        news = {column.name: insert.excluded[column.name] for column in table.c if column.name not in {*key, *keep}}
+        return insert.on_conflict_do_update(index_elements=key, set_=news)

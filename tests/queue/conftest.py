@@ -1,0 +1,69 @@
+"""What the tests of the carrier share: a client to look with, workers that are stopped again, and waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from eventwright.queue.embedded import embedded_valkey
+from eventwright.queue.wakeups import Bell
+from eventwright.queue.worker import Handle, Worker
+
+Serving = Callable[..., AbstractAsyncContextManager[Worker]]
+Eventually = Callable[[Callable[[], object]], Awaitable[None]]
+
+
+@pytest.fixture
+async def own_redis_url(tmp_path: Path) -> AsyncIterator[str]:
+    """A server for this test alone, which it may kill; its home is `tmp_path`."""
+    async with embedded_valkey(tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def bell(redis_url: str) -> AsyncIterator[Bell]:
+    bell = Bell(redis_url)
+    yield bell
+    await bell.close()
+
+
+@pytest.fixture
+def serving() -> Serving:
+    """A worker at work; leaving the block drains it and raises what it raised."""
+
+    @asynccontextmanager
+    async def serve(
+        url: str, handle: Handle, stopping: asyncio.Event | None = None, *, concurrency: int = 100, drain: float = 30.0
+    ) -> AsyncIterator[Worker]:
+        worker = Worker(url, concurrency=concurrency, drain_seconds=drain)
+        stopping = stopping or asyncio.Event()
+        served = asyncio.create_task(worker.serve(handle, stopping))
+        try:
+            yield worker
+        finally:
+            stopping.set()
+            await served
+
+    return serve
+
+
+@pytest.fixture
+def eventually() -> Eventually:
+    """Wait until something holds; pytest's timeout is the only limit."""
+
+    async def wait(holds: Callable[[], object]) -> None:
+        while not await asyncio.to_thread(holds):
+            await asyncio.sleep(0.02)
+
+    return wait
