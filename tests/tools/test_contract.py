@@ -67,6 +67,7 @@ class OpenGate:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
+        self.thread = threading.current_thread()
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
     async def call(self, tool: Tool, arguments: Mapping[str, Any]) -> Any:

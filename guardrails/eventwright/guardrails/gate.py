@@ -7,6 +7,7 @@ capability, schema, (the ledger's record of an earlier call,) approval, ledger. 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -67,6 +68,7 @@ class Gate:
     node: str
     policy: Policy
     loop: asyncio.AbstractEventLoop
+    thread: threading.Thread = field(default_factory=threading.current_thread)
     closed: bool = False
     _ordinals: dict[tuple[int, str], int] = field(default_factory=dict)
 
@@ -312,7 +314,7 @@ def validate(tool: Tool, raw: Mapping[str, Any]) -> tuple[dict[str, Any], BaseMo
         jsonable = to_jsonable_python(dict(raw), inf_nan_mode="constants")
     except PydanticSerializationError as error:
         raise ValueError(f"not JSON: {error}") from error
-    validated = tool.arguments.model_validate_json(canonical(jsonable))
+    validated = tool.arguments.model_validate_json(canonical(jsonable), strict=True, extra="forbid")
     return to_jsonable_python(validated), validated
 
 

@@ -1,4 +1,4 @@
-"""LangGraph's checkpoints on our own store: fenced, group-committed, without writes that the next one makes needless."""
+"""LangGraph's checkpoints on our own store: fenced, group-committed, without writes that the next makes needless."""
 
 from __future__ import annotations
 
@@ -108,8 +108,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         )
         # This checkpoint holds what those writes say: whoever still holds one back need not write it.
         for write in self._shared.held.pop((thread_id, ns, parent), ()) if parent else ():
-            if not write.done():
-                write.set_result(True)
+            _tell(write, True)
         await self._store.committer.post(transaction.unit)
         return _config(thread_id, ns, checkpoint["id"])
 
@@ -142,12 +141,12 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         await self._store.committer.post(transaction.unit)
 
     async def _needless_soon(self, checkpoint: tuple[str, str, str]) -> bool:
-        """Wait a moment for the checkpoint after this one; True if it came, and what belongs to this one is needless."""
+        """Wait a moment for the checkpoint after this one; True if it came: what belongs to this one is needless."""
         loop = asyncio.get_running_loop()
         write: asyncio.Future[bool] = loop.create_future()
         held = self._shared.held.setdefault(checkpoint, set())
         held.add(write)
-        patience = loop.call_later(PATIENCE, lambda: write.done() or write.set_result(False))
+        patience = loop.call_later(PATIENCE, _tell, write, False)
         try:
             return await write
         finally:
@@ -191,10 +190,10 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
 
         def read(connection: sa.Connection) -> _Found | None:
             row = connection.execute(_ONE if wanted["id"] else _NEWEST, wanted).mappings().one_or_none()
-            return row and (row, _writes_of(connection, row))
+            return (row, _writes_of(connection, row)) if row is not None else None
 
         found = await self._store.read(read)
-        return found and self._tuple(found)
+        return self._tuple(found) if found is not None else None
 
     async def alist(
         self,
@@ -261,6 +260,11 @@ _WRITES = (
     )
     .order_by(_pending.c.path, _pending.c.task_id, _pending.c.idx)
 )
+
+
+def _tell(write: asyncio.Future[bool], needless: bool) -> None:
+    if not write.done():
+        write.set_result(needless)
 
 
 def _writes_of(connection: sa.Connection, row: sa.RowMapping) -> Sequence[sa.RowMapping]:

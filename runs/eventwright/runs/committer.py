@@ -128,9 +128,9 @@ class Batch:
 
     def check_fence(self, lease: Lease) -> None:
         """Raise LeaseLost if somebody took the run over since."""
-        row = self._rows.get(lease.run_id)
-        if row is None or row["fence"] != lease.fence:
-            raise LeaseLost(lease.run_id, lease.fence, row and row["fence"])
+        current = self._rows[lease.run_id]["fence"] if lease.run_id in self._rows else None
+        if current != lease.fence:
+            raise LeaseLost(lease.run_id, lease.fence, current)
 
     def flush(self) -> None:
         """Write what is still gathered."""
@@ -278,7 +278,7 @@ class Committer:
         raise AssertionError("the last attempt returns or raises")
 
     def _apply(self, connection: sa.Connection, units: Sequence[Unit]) -> list[Exception | None]:
-        """Do the units' work in this transaction; a unit refused before it wrote anything does not disturb the others."""
+        """Do the units' work in this transaction; one that is refused before it wrote anything is just left out."""
         batch = Batch(connection, self._statements, self._database.now(connection))
         batch.load(units)
         refused: list[Exception | None] = []

@@ -1,7 +1,7 @@
-"""A database as two verbs, `read` and `write`: each takes a piece of synchronous work and runs it on a connection of its own kind.
+"""A database as two verbs, `read` and `write`: each runs a piece of synchronous work on a connection.
 
-The rooms above await; what is awaited is one hop for a whole transaction, not one for every statement
-(docs/decisions/0002-sqlite-threads.md). SQLite's work runs in threads of ours, PostgreSQL's on asyncpg.
+What a caller awaits is one hop for a whole transaction, not one for every statement: SQLite's work runs in threads
+of ours, PostgreSQL's on asyncpg (docs/decisions/0002-sqlite-writer-thread.md).
 """
 
 from __future__ import annotations
@@ -148,6 +148,15 @@ class _Postgres(Database):
         self._reading = create_async_engine(url, pool_size=READERS, isolation_level="AUTOCOMMIT", **settings)
 
     async def read(self, work: Work[Answer]) -> Answer:
+        try:
+            return await self._read(work)
+        except sa.exc.DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            # The server ended the connection while it rested in the pool. Asking for it before every read costs more.
+            return await self._read(work)
+
+    async def _read(self, work: Work[Answer]) -> Answer:
         async with self._reading.connect() as connection:
             return await connection.run_sync(work)
 
@@ -175,6 +184,7 @@ _AWAY = frozenset({"08", "25", "40", "53", "55", "57", "58"})
 
 
 def padded(values: Collection[str]) -> list[str]:
-    """The values for an IN list, sorted, the last repeated up to a power of two: few lengths are few statements to prepare."""
+    """The values for an IN list, sorted, the last one repeated up to a power of two: the fewer lengths there are,
+    the fewer statements the database has to prepare."""
     ordered = sorted(values)
     return ordered + ordered[-1:] * ((1 << (len(ordered) - 1).bit_length()) - len(ordered))

@@ -1,4 +1,7 @@
-"""What can go wrong between the engine and its store. Each error is the builtin it is, carries the wrong value and says what to do."""
+"""What can go wrong between the engine and its store.
+
+Each error is the builtin it is, carries the wrong value and says what to do.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,8 @@ class LeaseLost(EventwrightError, RuntimeError):
     def __init__(self, run_id: str, fence: int, current: int | None) -> None:
         self.run_id, self.fence, self.current = run_id, fence, current
         super().__init__(
-            f"run {run_id} was taken over: this worker holds fence {fence}, the run is at {current}; nothing was written"
+            f"run {run_id} was taken over: this worker holds fence {fence}, the run is at {current}; "
+            "nothing was written"
         )
 
 
@@ -66,7 +70,7 @@ class DecisionRefused(EventwrightError, ValueError):
 
 
 class StoreUnavailable(EventwrightError, ConnectionError):
-    """The database did not take the write; nothing was stored. Try again."""
+    """The database did not answer. A write was not stored, unless only its confirmation got lost. Try again."""
 
 
 class SchemaOutdated(EventwrightError, RuntimeError):

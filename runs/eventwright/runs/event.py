@@ -20,7 +20,7 @@ def canonical(value: Any) -> bytes:
     """RFC 8785 canonical JSON.
 
     Raises:
-        ValueError: the value is not JSON (NaN, an integer beyond 2**53, a lone surrogate, another type).
+        ValueError: the value is not JSON (NaN, an integer beyond 2**53 - 1, a lone surrogate, another type).
     """
     try:
         return rfc8785.dumps(value)

@@ -1,4 +1,7 @@
-"""What the store keeps, as values: runs, reviews and decisions, effects, journal entries. Nothing here knows a database."""
+"""What the store keeps, as values: runs, reviews and decisions, effects, journal entries.
+
+Nothing here knows a database.
+"""
 
 from __future__ import annotations
 

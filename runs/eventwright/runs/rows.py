@@ -25,7 +25,7 @@ from eventwright.runs.records import (
 )
 from eventwright.runs.states import Outcome, Reason, RunState
 
-Row = Mapping[str, Any]
+Row = Mapping[Any, Any]
 
 _EVENT = ("uid", "id", "source", "type", "subject", "time", "version", "data", "extensions", "received_at")
 _RUN = (

@@ -1,4 +1,7 @@
-"""The store: the one SQL database that holds the truth, on SQLite or PostgreSQL. Reads are here, writes in `transaction`."""
+"""The store: the one SQL database that holds the truth, on SQLite or PostgreSQL.
+
+Reads are here, writes in `transaction`.
+"""
 
 from __future__ import annotations
 
@@ -140,7 +143,9 @@ class Store:
         With `unrung`, only those for which no bell is in the outbox.
         """
         due = schema.runs.c.due_at
-        query = sa.select(schema.runs.c.id, schema.runs.c.lane).where(due <= await self.now()).order_by(due).limit(limit)
+        query = (
+            sa.select(schema.runs.c.id, schema.runs.c.lane).where(due <= await self.now()).order_by(due).limit(limit)
+        )
         if unrung:
             query = query.where(~sa.exists().where(schema.wakeups.c.run_id == schema.runs.c.id))
         return [(row["id"], row["lane"]) for row in await self.rows_of(query)]

@@ -88,6 +88,7 @@ class Transaction:
         claim = Claim()
 
         def step(batch: Batch) -> None:
+            claim.lease = None  # a batch may be tried again
             row = batch.run(run_id)
             # A bell that rang in vain is done with as well: whatever comes due later is found by the sweep.
             batch.silence(run_id)
@@ -130,35 +131,21 @@ class Transaction:
 
         With `heed_cancel` it is cancelled instead, if an operator asked for that meanwhile.
         """
-        wanted = to
+        ended = {"outcome": outcome, "reason": reason, "error": error and _storable(error), "due_at": due_at}
 
         def step(batch: Batch) -> None:
             row = batch.run(run_id)
-            origin, to = RunState(row["state"]), wanted
+            target, facts = to, ended
             if heed_cancel and row["cancel_requested_by"]:
-                to = RunState.CANCELLED
-                batch.execute(_CANCEL_REVIEWS, {"b_run_id": run_id})
-            if to not in MOVES[origin]:
-                raise IllegalMove(run_id, origin, to)
-            batch.change(
-                run_id,
-                state=str(to),
-                due_at=None if to is RunState.CANCELLED else due_at,
-                outcome=outcome and str(outcome),
-                reason=reason and str(reason),
-                error=error,
-                worker=None,
-                **columns,
-            )
-            body: dict[str, Any] = {"from": str(origin), "to": str(to)} | dict(data or {})
-            for name, value in (
-                ("outcome", outcome),
-                ("reason", reason),
-                ("error", error),
-                ("due_at", due_at),
-            ):
-                if value is not None:
-                    body[name] = to_jsonable_python(value)
+                target, facts = RunState.CANCELLED, dict.fromkeys(ended)
+                for statement in (_CANCEL_REVIEWS, _DELETE_TIMERS):
+                    batch.execute(statement, {"b_run_id": run_id})
+            origin = RunState(row["state"])
+            if target not in MOVES[origin]:
+                raise IllegalMove(run_id, origin, target)
+            batch.change(run_id, state=str(target), worker=None, **facts, **columns)
+            told = {name: to_jsonable_python(fact) for name, fact in facts.items() if fact is not None}
+            body = {"from": str(origin), "to": str(target)} | dict(data or {}) | told
             batch.journal(JournalEntry(run_id=run_id, kind=JournalKind.TRANSITION, actor=actor, data=body))
 
         self._on(run_id, step)
@@ -179,7 +166,7 @@ class Transaction:
         self._on(run_id, step)
 
     def make_due(self, run_id: str) -> None:
-        """Let the run be taken up now, if it rests; a processing run keeps its lease and sees the news when it rests."""
+        """Let the run be taken up now, if it rests; a processing run sees the news when its segment ends."""
 
         def step(batch: Batch) -> None:
             state = RunState(batch.run(run_id)["state"])
@@ -336,11 +323,8 @@ class Transaction:
     def put_checkpoint_write(self, row: dict[str, Any], *, replace_earlier: bool) -> None:
         """Write a task's pending write (columns of `schema.checkpoint_writes`)."""
 
-        def step(batch: Batch) -> None:
-            statements = batch.statements
-            batch.insert(statements.checkpoint_write_last if replace_earlier else statements.checkpoint_write_first, row)
-
-        self.unit.steps.append(step)
+        name = "checkpoint_write_last" if replace_earlier else "checkpoint_write_first"
+        self.unit.steps.append(lambda batch: batch.insert(getattr(batch.statements, name), row))
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete every checkpoint of a thread."""
@@ -357,6 +341,14 @@ _CANCEL_REVIEWS = (
     .where(schema.reviews.c.run_id == sa.bindparam("b_run_id"), schema.reviews.c.state == str(ReviewState.OPEN))
     .values(state=str(ReviewState.CANCELLED))
 )
+
+
+_DELETE_TIMERS = sa.delete(schema.timers).where(schema.timers.c.run_id == sa.bindparam("b_run_id"))
+
+
+def _storable(words: str) -> str:
+    """The words without what no database takes, so that a run can fail with whatever an exception said."""
+    return words.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
 def _wakeup_row(wakeup_id: str, run_id: str, lane: str, at: datetime) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import threading
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
 from pydantic_core import to_jsonable_python
 
 from eventwright.runs.errors import EventwrightError
+from eventwright.runs.event import canonical
 from eventwright.runs.states import Documented
 
 Resource = TypeVar("Resource")
@@ -114,6 +116,8 @@ class GateProtocol(Protocol):
     """What the gate of a running node offers to tools and to judgements."""
 
     loop: asyncio.AbstractEventLoop
+    #: The thread that the loop runs in.
+    thread: threading.Thread
 
     async def call(self, tool: Tool, arguments: Mapping[str, Any]) -> Any: ...
 
@@ -150,6 +154,8 @@ class Tool:
             raise TypeError(f"tool {name!r}: writes='verifiable' and verify= belong together")
         self.function, self.name, self.tool_class, self.verify_function = function, name, tool_class, verify
         self.signature = inspect.signature(function)
+        if not inspect.isroutine(function):
+            raise TypeError(f"tool {name!r}: @tool takes a function, not {function!r}")
         hints = get_type_hints(function, include_extras=True)
         self._wants_call = hints.get("call") is Call
         self.arguments = _argument_model(name, self.signature, hints)
@@ -170,9 +176,7 @@ class Tool:
 
     def bind(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The arguments by name. Raises TypeError like the function itself would."""
-        parameters = [
-            p for n, p in self.signature.parameters.items() if not (n == "call" and self._wants_call)
-        ]
+        parameters = [p for n, p in self.signature.parameters.items() if not (n == "call" and self._wants_call)]
         bound = self.signature.replace(parameters=parameters).bind(*args, **kwargs)
         bound.apply_defaults()
         return dict(bound.arguments)
@@ -191,9 +195,11 @@ class Tool:
     def from_thread(self, *args: Any, **kwargs: Any) -> Any:
         """The same for a synchronous node, which LangGraph runs in a thread: waits for the answer."""
         gate = gate_for(self.name)
-        return asyncio.run_coroutine_threadsafe(
-            gate.call(self, self.bind(*args, **kwargs)), gate.loop
-        ).result()
+        if threading.current_thread() is gate.thread:
+            raise TypeError(
+                f"from_thread() of {self.name!r} was called in a coroutine, and would block it; await the tool"
+            )
+        return asyncio.run_coroutine_threadsafe(gate.call(self, self.bind(*args, **kwargs)), gate.loop).result()
 
     async def perform(self, arguments: BaseModel, call: Call) -> Any:
         """Really do it. For the gate alone; a synchronous function runs in a thread."""
@@ -207,15 +213,17 @@ class Tool:
 
     async def _run(self, function: Callable[..., Any], arguments: BaseModel, call: Call) -> Any:
         values = {name: getattr(arguments, name) for name in type(arguments).model_fields}
-        if "call" in inspect.signature(function).parameters:
+        if self._wants_call:
             values["call"] = call
         if inspect.iscoroutinefunction(function):
             return await function(**values)
         return await asyncio.to_thread(function, **values)
 
     def dump(self, result: Any) -> Any:
-        """The result as JSON, for the ledger. Raises ValueError (pydantic) if it is not of the declared type."""
-        return to_jsonable_python(self._result.validate_python(result))
+        """The result as JSON, for the ledger. Raises ValueError if it is not of the declared type, or no finite JSON."""
+        recorded = to_jsonable_python(self._result.validate_python(result), inf_nan_mode="constants")
+        canonical(recorded)
+        return recorded
 
     def load(self, recorded: Any) -> Any:
         """The result from the ledger, of the declared type."""
@@ -229,6 +237,10 @@ def _argument_model(name: str, signature: inspect.Signature, hints: dict[str, An
             raise TypeError(f"tool {name!r}: every parameter needs a name, {parameter} has none")
         if parameter.name == "call" and hints.get("call") is Call:
             continue
+        if parameter.name.startswith("_") or hasattr(BaseModel, parameter.name):
+            raise TypeError(
+                f"tool {name!r}: the name {parameter.name!r} is pydantic's own, the argument would go unchecked"
+            )
         if parameter.name not in hints:
             raise TypeError(f"tool {name!r}: the parameter {parameter.name!r} needs a type")
         default = ... if parameter.default is parameter.empty else parameter.default
@@ -286,6 +298,4 @@ def is_async(function: object) -> bool:
     function = typing.cast(Any, function)
     while isinstance(function, functools.partial):
         function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)
-    )  # noqa: B004
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004

@@ -1,0 +1,34 @@
+"""`docs/settings.md` is made from the settings: `python -m eventwright.app.settings_page > docs/settings.md`."""
+
+from __future__ import annotations
+
+import sys
+
+from eventwright.app.settings import Settings
+
+HEAD = """# Settings
+
+Every process reads these from its environment, once, when it starts. Nothing has to be set.
+
+| variable | default | what it is |
+|---|---|---|
+"""
+TAIL = (
+    "| `EVENTWRIGHT_WEBHOOK_<SOURCE>_SECRET` | | the signing secrets of the webhook source, comma-separated; all are "
+    "active, which is how they are rotated |\n"
+)
+
+
+def page() -> str:
+    """The page as Markdown."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        alias = field.validation_alias
+        variable = alias if isinstance(alias, str) else f"EVENTWRIGHT_{name.upper()}"
+        default = "" if field.default in (None, "") else f"`{field.default}`"
+        rows.append(f"| `{variable}` | {default} | {field.description} |\n")
+    return HEAD + "".join(rows) + TAIL
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

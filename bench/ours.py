@@ -1,0 +1,77 @@
+"""Eventwright: the same graph behind events, on one worker over a real Valkey, everything written that is written in earnest."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from graphs import FIVE_NODES, ONE_QUESTION, PAYLOAD
+
+from eventwright.app.composition import App, open_app
+from eventwright.app.settings import Settings
+from eventwright.runs.event import Event, new_id
+from eventwright.runs.records import Decision, DecisionType, ReviewState
+from eventwright.runs.states import RunState
+
+
+def settings(kind: str, place: str, home: Path, concurrency: int) -> Settings:
+    """A process with the embedded Valkey, on a database of its own."""
+    url = "" if kind == "sqlite" else place
+    return Settings(home=home, database_url=url, concurrency=concurrency)
+
+
+async def runs_per_second(kind: str, place: str, home: Path, *, runs: int, concurrency: int) -> float:
+    """Finished runs a second of one worker that finds `runs` of them waiting: claim, checkpoints, journal, end."""
+    async with open_app(settings(kind, place, home, concurrency), workflows=[FIVE_NODES]) as app:
+        before = (await app.store.counts()).get(("five-nodes", str(RunState.COMPLETED)), 0)
+        await _receive(app, "five-nodes", runs)
+        began = time.perf_counter()
+        async with _working(app):
+            await _until(app, "five-nodes", RunState.COMPLETED, before + runs)
+            return runs / (time.perf_counter() - began)
+
+
+async def decision_to_resume(kind: str, place: str, home: Path, *, runs: int) -> list[float]:
+    """Seconds from a committed decision to the node going on, one decision at a time on an otherwise idle worker."""
+    waits = []
+    async with open_app(settings(kind, place, home, 100), workflows=[ONE_QUESTION]) as app, _working(app):
+        await _receive(app, "one-question", runs)
+        await _until(app, "one-question", RunState.PENDING_APPROVAL, runs)
+        graph = app.engine.runner.graph(ONE_QUESTION)
+        for review in await app.store.reviews(state=ReviewState.OPEN, limit=runs):
+            await app.engine.decide(review.id, Decision(type=DecisionType.APPROVE, by="bench"))
+            decided = time.time()
+            while (await app.store.run(review.run_id)).state is not RunState.COMPLETED:
+                await asyncio.sleep(0.005)
+            state = await graph.aget_state({"configurable": {"thread_id": review.run_id}})
+            waits.append(state.values["resumed_at"] - decided)
+    return waits
+
+
+async def _receive(app: App, kind: str, runs: int) -> None:
+    data = {"log": [], "payload": PAYLOAD} if kind == "five-nodes" else {}
+    for start in range(0, runs, 200):
+        events = [
+            Event(id=new_id("bench"), source="/bench", type=kind, data=data) for _ in range(min(200, runs - start))
+        ]
+        await asyncio.gather(*(app.engine.receive(event) for event in events))
+
+
+async def _until(app: App, workflow: str, state: RunState, runs: int) -> None:
+    while (await app.store.counts()).get((workflow, str(state)), 0) < runs:
+        await asyncio.sleep(0.05)
+
+
+class _working:
+    """The worker, while the block is open."""
+
+    def __init__(self, app: App) -> None:
+        self._app, self._stopping = app, asyncio.Event()
+
+    async def __aenter__(self) -> None:
+        self._task = asyncio.create_task(self._app.work(self._stopping))
+
+    async def __aexit__(self, *_: object) -> None:
+        self._stopping.set()
+        await self._task
