@@ -166,6 +166,7 @@ class TestEvents:
 
         answers = await asyncio.gather(*(add(name) for name in names), return_exceptions=True)
 
+        assert store.committer.commits == 1
         assert [type(answer) for answer in answers if answer is not None] == [DuplicateEvent, DuplicateEvent]
         assert sorted(stored.event.id for stored in await store.events()) == ["a", "b", "c"]
 

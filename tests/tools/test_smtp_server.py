@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
@@ -29,6 +30,24 @@ async def test_the_local_server_refuses_and_loses_mail_when_the_recipient_s_name
             await send(server, "lost@example.org")
 
         assert [message.to for message in server.messages] == ["flaky+2@example.org", "lost@example.org"]
+
+
+async def test_the_local_server_fails_for_any_address_until_it_is_mended() -> None:
+    async with local_smtp() as server:
+        server.refusing = {"ann@example.org": 1, "bob@example.org": math.inf}
+        server.losing = {"cy@example.org"}
+        with pytest.raises(NotDone, match="451"):
+            await send(server, "ann@example.org")
+        await send(server, "ann@example.org")
+        with pytest.raises(ToolError, match="unknown"):
+            await send(server, "cy@example.org")
+        for _ in range(3):
+            with pytest.raises(NotDone, match="451"):
+                await send(server, "bob@example.org")
+        server.refusing.clear()
+        await send(server, "bob@example.org")
+
+        assert [message.to for message in server.messages] == ["ann@example.org", "cy@example.org", "bob@example.org"]
 
 
 async def test_the_local_server_ends_though_a_client_is_still_connected() -> None:

@@ -49,65 +49,27 @@ class App:
     resources: Resources = field(default_factory=Resources)
 
     async def work(self, stopping: asyncio.Event) -> None:
-        """Be a worker until `stopping` is set: take runs, keep their leases, sweep. Then drain and hand the rest back."""
-        settings, engine = self.settings, self.engine
-        local = LocalRuns(engine, settings.concurrency)
-        sweep = Sweep(engine, self.ringer, None if self.ringer else local.take)
-        engine.on_news.append(sweep.nudge)
+        """Be a worker until `stopping` is set: take runs, keep leases, sweep; then drain, and hand back what is left.
+
+        A worker serves once.
+        """
+        settings, engine, times = self.settings, self.engine, self.engine.times
+        patience = settings.drain_seconds
+        sweep = Sweep(engine, self.ringer, lane=settings.lane, concurrency=settings.concurrency)
         beats = heartbeats(
-            settings.database,
-            engine.worker,
-            every=engine.times.heartbeat,
-            lease_seconds=engine.times.lease,
+            settings.database, engine.worker, engine.active, every=times.heartbeat, lease_seconds=times.lease
         )
+        engine.on_news.append(sweep.nudge)
         async with beats, asyncio.TaskGroup() as tasks:
-            sweeping = tasks.create_task(sweep.run(stopping), name="sweep")
-            tasks.create_task(self._drain_when(stopping), name="drain")
-            if self.redis_url is None:
-                await stopping.wait()
-                await local.finish(settings.drain_seconds)
-            else:
+            tasks.create_task(sweep.run(stopping, drain_seconds=patience), name="sweep")
+            if self.redis_url is not None:
                 worker = Worker(
-                    self.redis_url,
-                    lane=settings.lane,
-                    concurrency=settings.concurrency,
-                    drain_seconds=settings.drain_seconds,
+                    self.redis_url, lane=settings.lane, concurrency=settings.concurrency, drain_seconds=patience
                 )
-                await worker.serve(engine.advance, stopping)
-            await sweeping
+                tasks.create_task(worker.serve(engine.advance, stopping), name="rq worker")
+            await stopping.wait()
+            engine.drain()
         engine.on_news.remove(sweep.nudge)
-
-    async def _drain_when(self, stopping: asyncio.Event) -> None:
-        await stopping.wait()
-        self.engine.drain()
-
-
-class LocalRuns:
-    """Runs that this process took on by itself, without a queue."""
-
-    def __init__(self, engine: Engine, most: int) -> None:
-        self._engine = engine
-        self._most = most
-        self._tasks: dict[str, asyncio.Task[object]] = {}
-
-    def take(self, run_id: str) -> bool:
-        """Go on with the run here; False when this process is full."""
-        if run_id in self._tasks:
-            return True
-        if len(self._tasks) >= self._most:
-            return False
-        task: asyncio.Task[object] = asyncio.create_task(self._engine.advance(run_id), name=f"run {run_id}")
-        self._tasks[run_id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(run_id, None))
-        return True
-
-    async def finish(self, seconds: float) -> None:
-        """Wait for the runs that are under way; after `seconds` they are cancelled, and taken up elsewhere."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks.values(), timeout=seconds)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -21,7 +21,7 @@ from cloudevents.core.v1.event import CloudEvent
 
 from eventwright.app.problems import Problem, ProblemType, Refused, problem_of
 from eventwright.app.strict_json import LIMIT, BadJSON, check, load, parse
-from eventwright.queue.attributes import read_time, source_fault, text_fault
+from eventwright.queue.attributes import read_time, source_fault, text_fault, version_fault
 from eventwright.runs.event import Event
 
 STRUCTURED = "application/cloudevents+json"
@@ -221,7 +221,7 @@ def _attribute_fault(name: str, value: Any) -> str | None:
         case "time":
             return text_fault(value) or _time_fault(value)
         case "payloadversion":
-            return text_fault(value if isinstance(value, bool) else _as_text(value))
+            return version_fault(value if isinstance(value, bool) else _as_text(value))
         case "datacontenttype":
             return None
     if name == "data" or not _ATTRIBUTE_NAME.fullmatch(name):

@@ -10,7 +10,13 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from eventwright.app.strict_json import BadJSON, TooLarge
+from eventwright.graphs.workflow import InvalidPayload, UnknownWorkflow
+from eventwright.queue.desk import AlreadyDecided, ReviewClosed, StaleDecision, UnfitDecision
+from eventwright.queue.intake import EventConflict, EventRefused
+from eventwright.queue.migration import BadMigration
 from eventwright.queue.webhooks import BadWebhook, SignatureRefused
 from eventwright.runs.errors import (
     DecisionRefused,
@@ -53,6 +59,8 @@ class ProblemType(StrEnum):
     UNAUTHENTICATED = "unauthenticated", HTTPStatus.UNAUTHORIZED, "This address wants to know who is asking."
     FORBIDDEN = "forbidden", HTTPStatus.FORBIDDEN, "The one who asks may not do this."
     NOT_FOUND = "not-found", HTTPStatus.NOT_FOUND, "There is nothing by this name."
+    METHOD_NOT_ALLOWED = "method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "This address does not know that method."
+    TOO_SLOW = "too-slow", HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time."
     EVENT_CONFLICT = (
         "event-conflict",
         HTTPStatus.CONFLICT,
@@ -162,8 +170,12 @@ _TOLD: Mapping[type[EventwrightError], ProblemType] = MappingProxyType(
         UnknownRun: ProblemType.NOT_FOUND,
         UnknownReview: ProblemType.NOT_FOUND,
         UnknownEvent: ProblemType.NOT_FOUND,
+        UnknownWorkflow: ProblemType.NOT_FOUND,
         DuplicateEvent: ProblemType.EVENT_CONFLICT,
+        EventConflict: ProblemType.EVENT_CONFLICT,
         IllegalMove: ProblemType.ILLEGAL_MOVE,
+        BadMigration: ProblemType.BAD_REQUEST,
+        UnfitDecision: ProblemType.UNFIT_DECISION,
     }
 )
 
@@ -184,6 +196,31 @@ def problem_of(error: Exception) -> Problem:
         case DecisionRefused():
             decided = error.state == ReviewState.DECIDED
             return Problem(type=ProblemType.DECIDED if decided else ProblemType.REVIEW_CLOSED, detail=str(error))
+        case AlreadyDecided() | StaleDecision() | ReviewClosed():
+            return _undecidable(error)
+        case EventRefused():
+            return _refused_event(error)
         case EventwrightError() if type(error) in _TOLD:
             return Problem(type=_TOLD[type(error)], detail=str(error))
     return Problem(type=ProblemType.INTERNAL)
+
+
+def _undecidable(error: AlreadyDecided | StaleDecision | ReviewClosed) -> Problem:
+    """Why a review takes no decision, with what stands there now: whoever lost learns who won."""
+    types = {
+        AlreadyDecided: ProblemType.DECIDED,
+        StaleDecision: ProblemType.STALE,
+        ReviewClosed: ProblemType.REVIEW_CLOSED,
+    }
+    review = error.review
+    stands = {"review": review.id, "state": review.state, "digest": review.digest, "decision": review.decision}
+    return Problem(type=types[type(error)], detail=str(error), extensions=to_jsonable_python(stands))
+
+
+def _refused_event(error: EventRefused) -> Problem:
+    """Why an event was refused, and under which uid it is kept until it can be replayed."""
+    cause = error.cause
+    if isinstance(cause, InvalidPayload):
+        extensions = {"uid": error.event.uid, "errors": cause.faults}
+        return Problem(type=ProblemType.INVALID_PAYLOAD, detail=str(cause), extensions=extensions)
+    return Problem(type=ProblemType.UNKNOWN_VERSION, detail=str(cause), extensions={"uid": error.event.uid})

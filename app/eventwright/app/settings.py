@@ -21,26 +21,38 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="EVENTWRIGHT_", frozen=True, extra="ignore", populate_by_name=True)
 
     home: Path = Field(
-        Path(".eventwright"), description="the folder of the embedded default: database, Valkey, accounts"
+        default=Path(".eventwright"), description="the folder of the embedded default: database, Valkey, accounts"
     )
-    database_url: str = Field("", description="sqlite:///file or postgresql://…; default a SQLite file in the home")
-    redis_url: str = Field("", description="redis://…, or none for the sweep alone; default an embedded Valkey")
-    host: str = Field("127.0.0.1", description="the address the API listens on")
-    port: int = Field(8585, ge=0, le=65535, description="the port the API listens on; 0 for any free one")
-    workflows: str = Field(SHIPPED_WORKFLOWS, description="modules with workflows to load, comma-separated")
-    concurrency: int = Field(100, ge=1, description="how many runs a worker takes on at once")
-    lane: str = Field("default", description="the lane a worker listens to")
-    drain_seconds: float = Field(25.0, ge=0, description="how long a shutdown waits for running nodes, in seconds")
-    lease_seconds: float = Field(6.0, gt=0, description="how long a run stays with a worker after its last heartbeat")
-    heartbeat_seconds: float = Field(2.0, gt=0, description="time between two heartbeats")
-    sweep_seconds: float = Field(2.0, gt=0, description="time between two sweeps, less some jitter")
+    database_url: str = Field(
+        default="", description="sqlite:///file or postgresql://…; default a SQLite file in the home"
+    )
+    redis_url: str = Field(default="", description="redis://…, or none for the sweep alone; default an embedded Valkey")
+    host: str = Field(default="127.0.0.1", description="the address the API listens on")
+    port: int = Field(default=8585, ge=0, le=65535, description="the port the API listens on; 0 for any free one")
+    workflows: str = Field(default=SHIPPED_WORKFLOWS, description="modules with workflows to load, comma-separated")
+    concurrency: int = Field(default=100, ge=1, description="how many runs a worker takes on at once")
+    lane: str = Field(default="default", description="the lane a worker listens to")
+    drain_seconds: float = Field(
+        default=25.0, ge=0, description="how long a shutdown waits for running nodes, in seconds"
+    )
+    lease_seconds: float = Field(
+        default=6.0, gt=0, description="how long a run stays with a worker after its last heartbeat"
+    )
+    heartbeat_seconds: float = Field(default=2.0, gt=0, description="time between two heartbeats")
+    sweep_seconds: float = Field(default=2.0, gt=0, description="time between two sweeps, less some jitter")
     api_key: SecretStr | None = Field(
-        None, description="callers must bring it as a bearer token; needed beyond loopback"
+        default=None, description="callers must bring it as a bearer token; needed beyond loopback"
     )
-    smtp_url: str = Field("", description="the mail server: smtp://user:password@host:port, smtps://, smtp+starttls://")
-    model: str | None = Field(None, description="the chat model; default the provider's usual one")
-    openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY", description="the model's key")
-    openai_base_url: str | None = Field(None, validation_alias="OPENAI_BASE_URL", description="the model's address")
+    smtp_url: str = Field(
+        default="", description="the mail server: smtp://user:password@host:port, smtps://, smtp+starttls://"
+    )
+    model: str | None = Field(default=None, description="the chat model; default the provider's usual one")
+    openai_api_key: SecretStr | None = Field(
+        default=None, validation_alias="OPENAI_API_KEY", description="the model's key"
+    )
+    openai_base_url: str | None = Field(
+        default=None, validation_alias="OPENAI_BASE_URL", description="the model's address"
+    )
 
     def webhook_secrets(self, source: str) -> tuple[str, ...]:
         """The active signing secrets of a webhook source: EVENTWRIGHT_WEBHOOK_<SOURCE>_SECRET, comma-separated."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
+from eventwright.app.pictures import Picture, graph_picture, timeline_picture
 from eventwright.graphs.runner import Runner
 from eventwright.graphs.workflow import Workflow, Workflows
 from eventwright.queue.engine import Engine
@@ -70,6 +71,17 @@ class Simulation:
         graph = self.engine.runner.graph(self.engine.workflows.get(run.workflow, run.version))
         state = await graph.aget_state({"configurable": {"thread_id": run.thread_id}})
         return dict(state.values)
+
+    async def picture(self) -> Picture:
+        """The workflow's graph; nodes at which a person is asked just now are marked."""
+        run = await self.run()
+        workflow = self.engine.workflows.get(run.workflow, run.version)
+        return graph_picture(workflow, asking={review.node for review in await self.reviews()})
+
+    async def timeline(self) -> Picture:
+        """How the run went until now: its states, its calls, its questions and who answered them."""
+        history = await self.engine.store.history(self.run_id)
+        return timeline_picture(await self.run(), await self.journal(), await self.effects(), history.reviews)
 
     async def approve(self, *, by: str = "you", comment: str | None = None) -> Run:
         """Approve the oldest open review, and let the run go on."""
@@ -180,8 +192,9 @@ class Simulating:
             receipt = await engine.receive(self._event)
             if not receipt.runs:
                 raise LookupError(f"no trigger of {self._workflow!r} is meant for events of type {self._event.type!r}")
-            simulation = Simulation(engine, receipt.runs[0].id, clock, stack.pop_all())
-        await simulation.go_on()
+            simulation = Simulation(engine, receipt.runs[0].id, clock)
+            await simulation.go_on()
+            simulation._opened = stack.pop_all()
         return simulation
 
 

@@ -14,6 +14,9 @@ from pydantic_core import to_jsonable_python
 from eventwright.runs.event import digest_of, new_id
 from eventwright.runs.records import Decision, DecisionType, Review, ReviewKind, Run
 
+#: Stands in a review for the id of an interrupt that is asked anew: its run was moved to a renamed node.
+MOVED = "moved"
+
 _ALL = (DecisionType.APPROVE, DecisionType.EDIT, DecisionType.REJECT, DecisionType.RESPOND)
 #: Agent Inbox's words for the four answers, in its configuration and in its replies.
 _INBOX = {

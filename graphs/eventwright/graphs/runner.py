@@ -7,34 +7,34 @@ not mean done, `not tasks` does.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.errors import GraphDrained, GraphRecursionError, InvalidUpdateError
+from langgraph.errors import GraphDrained, GraphRecursionError, InvalidUpdateError, NodeCancelledError, NodeTimeoutError
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import RunControl
 from langgraph.types import Command, Interrupt, StateSnapshot
 
 from eventwright.graphs.outcomes import Asks, Failed, Finished, Report, SegmentOutcome, Yields
-from eventwright.graphs.questions import resume_value, review_of
-from eventwright.graphs.twin import ReplayDiffers, current_segment, guarded_twin, locate
+from eventwright.graphs.questions import MOVED, resume_value, review_of
+from eventwright.graphs.twin import ReplayDiffers, current_segment, guarded_twin, leaves, locate
 from eventwright.graphs.workflow import Workflow
 from eventwright.guardrails.gate import FALLBACK
-from eventwright.guardrails.segment import Segment
+from eventwright.guardrails.segment import STANDING, NodeFailure, Segment
 from eventwright.guardrails.verdicts import Denied, Rejected
-from eventwright.runs.checkpoints import CheckpointSaver
+from eventwright.runs.checkpoints import CheckpointSaver, awaited_nodes
 from eventwright.runs.errors import LeaseLost, StoreUnavailable
 from eventwright.runs.records import DecisionType, EffectState, Lease, Review, ReviewKind, Run, Visit
 from eventwright.runs.states import Outcome, Reason
 from eventwright.runs.store import History, Store
 from eventwright.tools.contract import NotDone, Permanent, Resources, ToolClass
+from eventwright.tools.model_tool import ask_model
 
 #: Errors of the engine itself. They say nothing about the run, which is taken up again when its lease runs out.
 OURS = (LeaseLost, StoreUnavailable)
-#: The prefix of the channels by which LangGraph triggers a node.
-TRIGGER = "branch:to:"
 _NO_PAST = History(effects={}, visits={}, reviews=())
 
 
@@ -51,10 +51,10 @@ class Stop:
 
 @dataclass(frozen=True)
 class Head:
-    """Where the graph stands: LangGraph's snapshot, and the nodes that its checkpoint is about to run."""
+    """Where the graph stands: LangGraph's snapshot, and the nodes that its checkpoint speaks of as still to come."""
 
     snapshot: StateSnapshot
-    triggered: frozenset[str]
+    awaited: frozenset[str]
 
     @property
     def interrupts(self) -> dict[str, tuple[Interrupt[Any], str]]:
@@ -95,24 +95,22 @@ class Runner:
         self.saver.lease(run.thread_id, lease)
         try:
             before = None if fresh else await self._head(graph, config)
-            lost = _lost_nodes(before, segment, workflow)
-            if lost:
-                return Report(outcome=_needs_migration(lost, workflow), seen=_decided(segment))
+            misfit = _misfit(before, segment, workflow)
+            if misfit is not None:
+                return Report(outcome=misfit, seen=_decided(segment))
             error = await self._go_on(graph, config, before, segment, workflow, stop)
             after = await self._head(graph, config)
         finally:
             self.saver.release(run.thread_id)
         for write in segment.unwaited:
             await write
-        return await self._report(before, after, segment, workflow, error)
+        return await self._report(after, segment, workflow, error)
 
     async def _head(self, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig) -> Head | None:
         saved = await self.saver.aget_tuple(config)
         if saved is None:
             return None
-        channels = saved.checkpoint["channel_values"]
-        triggered = {name.removeprefix(TRIGGER) for name in channels if name.startswith(TRIGGER)}
-        return Head(await graph.aget_state(config), frozenset(triggered))
+        return Head(await graph.aget_state(config), awaited_nodes(saved.checkpoint, graph.channels))
 
     async def _go_on(
         self,
@@ -124,18 +122,13 @@ class Runner:
         stop: Stop,
     ) -> Exception | None:
         """Invoke the graph if there is anything to do; what it raised."""
-        if head is None:
-            trigger = workflow.trigger(segment.run.event)
-            start: Any = {} if trigger is None else trigger.graph_input(segment.run.event)
-        elif not head.snapshot.tasks:
+        answers = {} if head is None else _answers(head, segment)
+        if head is not None and not answers and _everybody_waits(head, segment):
             return None
-        else:
-            answers = _answers(head, segment)
-            if not answers and _everybody_waits(head, segment):
-                return None
-            start = Command(resume=answers) if answers else None
         token = current_segment.set(segment)
         try:
+            resume = Command(resume=answers) if answers else None
+            start: Any = _input(workflow, segment.run) if head is None else resume
             await graph.ainvoke(start, config, durability="sync", control=stop.control)
         except Exception as error:  # noqa: BLE001 - a node may raise anything; what it means is decided in one place
             return error
@@ -146,35 +139,33 @@ class Runner:
     # -- how it ended ------------------------------------------------------------------------------------------------
 
     async def _report(
-        self, before: Head | None, after: Head | None, segment: Segment, workflow: Workflow, error: Exception | None
+        self, after: Head | None, segment: Segment, workflow: Workflow, error: Exception | None
     ) -> Report:
         if isinstance(error, OURS):
             raise error
         pending = {} if after is None else after.interrupts
         by_interrupt = {review.interrupt_id: review for review in segment.reviews.values() if review.interrupt_id}
         opened: list[Review] = []
-        rebound: list[tuple[str, str]] = []
+        rebound: dict[str, str] = {}
         for interrupt_id, (interrupt, node) in pending.items():
             if interrupt_id in by_interrupt or interrupt_id in segment.reviews:
                 continue
             review = review_of(interrupt, segment.run, node)
-            moved = _same_question(review, segment, pending)
+            moved = _moved_here(review, segment, rebound)
             if moved is None:
                 opened.append(review)
             else:
-                rebound.append((moved.id, interrupt_id))
-        taken = [r.id for key, r in by_interrupt.items() if r.decision and not r.consumed_by and key not in pending]
-        applied = [review_id for review_id in taken if review_id not in {moved for moved, _ in rebound}]
-        outcome, visits = await self._outcome(after, segment, workflow, error, bool(opened or pending))
-        moved_ids = frozenset(review_id for review_id, _ in rebound)
+                rebound[moved.id] = interrupt_id
+        asks = bool(opened or rebound or _unanswered(pending, segment))
+        outcome, visits = await self._outcome(after, segment, workflow, error, asks)
         return Report(
             outcome=outcome,
             opened=opened,
-            applied=applied,
-            superseded=_superseded(segment, pending, moved_ids),
-            rebound=rebound,
+            applied=_taken_in(by_interrupt, pending),
+            superseded=_superseded(segment, pending, rebound),
+            rebound=tuple(rebound.items()),
             visits=visits,
-            seen=_decided(segment) - moved_ids,
+            seen=_decided(segment) - set(rebound),
         )
 
     async def _outcome(
@@ -182,7 +173,7 @@ class Runner:
     ) -> tuple[SegmentOutcome, list[Visit]]:
         if isinstance(error, GraphDrained):
             return Yields(segment.run.lane), []
-        if isinstance(error, Rejected):
+        if error is not None and any(isinstance(leaf, Rejected) for leaf in leaves(error)):
             return Finished(Outcome.REJECTED), []
         if error is not None:
             failed, visits = await self._failed(segment, workflow, error)
@@ -193,8 +184,9 @@ class Runner:
         return (Asks() if asks else Yields(segment.run.lane)), []
 
     async def _failed(self, segment: Segment, workflow: Workflow, error: Exception) -> tuple[Failed, list[Visit]]:
-        words = f"{type(error).__name__}: {error}"
-        failure = next((item for item in segment.failures.values() if item.error is error), None)
+        parts = list(leaves(error))
+        words = "; ".join(f"{type(part).__name__}: {part}" for part in parts)
+        failure = _where(error, segment)
         if failure is None:
             # Not a node: a router, the state's reducers, LangGraph's own limits. The same would happen again.
             framework = isinstance(error, GraphRecursionError | InvalidUpdateError)
@@ -202,12 +194,12 @@ class Runner:
         if isinstance(error, ReplayDiffers):
             return Failed(Reason.NONDETERMINISTIC, words, node=failure.node), []
         visit = segment.count_failure(failure)
-        if isinstance(error, Denied | Permanent):
+        if any(isinstance(part, Denied | Permanent) for part in parts):
             return Failed(Reason.NOT_RETRYABLE, words, node=failure.node), [visit]
         policy = workflow.policy(failure.node)
         if visit.failures > policy.retries:
             return Failed(Reason.ATTEMPTS, words, node=failure.node), [visit]
-        at_least = error.retry_after if isinstance(error, NotDone) else None
+        at_least = max((part.retry_after or 0.0 for part in parts if isinstance(part, NotDone)), default=None)
         wait = timedelta(seconds=policy.backoff.seconds(visit.failures, at_least=at_least))
         return Failed(Reason.ATTEMPTS, words, await self._store.now() + wait, failure.node), [visit]
 
@@ -221,19 +213,33 @@ def _config(run: Run, workflow: Workflow) -> RunnableConfig:
     }
 
 
-def _lost_nodes(head: Head | None, segment: Segment, workflow: Workflow) -> list[str]:
-    """Nodes at which the run stands, or about which people were asked, that the graph does not have (any more)."""
+def _input(workflow: Workflow, run: Run) -> dict[str, Any]:
+    """What the graph starts with."""
+    trigger = workflow.trigger(run.event)
+    if trigger is None:
+        raise LookupError(f"no trigger of {workflow!r} is meant for {run.event.type!r} any more")
+    return trigger.graph_input(run.event)
+
+
+def _where(error: Exception, segment: Segment) -> NodeFailure | None:
+    """The node that raised the error, or that LangGraph stopped with it."""
+    failures = list(segment.failures.values())
+    if isinstance(error, NodeTimeoutError | NodeCancelledError):
+        failures = [NodeFailure(item.node, item.place, error) for item in failures if item.node == error.node]
+    return next((item for item in failures if item.error is error), None)
+
+
+def _misfit(head: Head | None, segment: Segment, workflow: Workflow) -> Failed | None:
+    """Why the run cannot go on in the graph as it is now: it stands at nodes, or people were asked about nodes, that
+    are not there."""
     if head is None:
-        return []
+        return None
     asked = {
-        review.node
-        for review in segment.reviews.values()
-        if review.consumed_by is None and review.state != "superseded"
+        review.node for review in segment.reviews.values() if review.consumed_by is None and review.state in STANDING
     }
-    return sorted((head.triggered | asked) - set(workflow.graph.nodes))
-
-
-def _needs_migration(lost: list[str], workflow: Workflow) -> Failed:
+    lost = sorted((head.awaited | asked) - set(workflow.graph.nodes))
+    if not lost:
+        return None
     known = ", ".join(sorted(workflow.graph.nodes))
     return Failed(
         Reason.NEEDS_MIGRATION,
@@ -252,30 +258,32 @@ def _answers(head: Head, segment: Segment) -> dict[str, Any]:
     }
 
 
+def _unanswered(pending: Collection[str], segment: Segment) -> set[str]:
+    """The pending questions, by LangGraph's id, that nobody has answered; one without a review is news."""
+    answered = {
+        review.interrupt_id or review.id for review in segment.reviews.values() if review.decision is not None
+    }
+    return set(pending) - answered
+
+
 def _everybody_waits(head: Head, segment: Segment) -> bool:
-    """Whether each task that is left waits for a person who has not answered."""
-    undecided = {review.id for review in segment.reviews.values() if review.decision is None}
-    undecided |= {r.interrupt_id for r in segment.reviews.values() if r.interrupt_id and r.decision is None}
-    known = {review.id for review in segment.reviews.values()} | {r.interrupt_id for r in segment.reviews.values()}
-
-    def waits(interrupts: tuple[Interrupt[Any], ...]) -> bool:
-        return any(item.id in undecided or item.id not in known for item in interrupts)
-
+    """Whether there is nothing to do: each task that is left is done, or waits for a person who has not answered."""
+    unanswered = _unanswered(head.interrupts, segment)
     return all(
-        waits(task.interrupts) or (not task.interrupts and task.result is not None) for task in head.snapshot.tasks
+        any(item.id in unanswered for item in task.interrupts) or (not task.interrupts and task.result is not None)
+        for task in head.snapshot.tasks
     )
 
 
-def _same_question(review: Review, segment: Segment, pending: dict[str, Any]) -> Review | None:
-    """The unused review that asked the same at the same node under an id that is gone: a migration moved it."""
+def _moved_here(review: Review, segment: Segment, rebound: Collection[str]) -> Review | None:
+    """The review that asked the same before an operator moved the run to a renamed node; the oldest that is left."""
     return next(
         (
             old
             for old in segment.reviews.values()
-            if old.interrupt_id
-            and old.interrupt_id not in pending
-            and old.consumed_by is None
-            and old.state in ("open", "decided", "expired")
+            if old.interrupt_id == MOVED
+            and old.id not in rebound
+            and old.state in STANDING
             and old.node == review.node
             and old.evidence.get("asked") == review.evidence.get("asked")
         ),
@@ -283,17 +291,26 @@ def _same_question(review: Review, segment: Segment, pending: dict[str, Any]) ->
     )
 
 
-def _superseded(segment: Segment, pending: dict[str, Any], moved: frozenset[str]) -> list[str]:
+def _taken_in(by_interrupt: dict[str, Review], pending: Collection[str]) -> list[str]:
+    """Decided questions that do not stand any more: the graph has their answers in its checkpoint."""
+    return [
+        review.id
+        for interrupt_id, review in by_interrupt.items()
+        if review.decision is not None
+        and review.consumed_by is None
+        and interrupt_id not in pending
+        and interrupt_id != MOVED
+    ]
+
+
+def _superseded(segment: Segment, pending: Collection[str], rebound: Collection[str]) -> list[str]:
     """Open reviews whose node ran again and did not ask for them again."""
-    stale = []
-    for review in segment.open_reviews():
-        if review.interrupt_id:
-            gone = review.interrupt_id not in pending and review.node in segment.entered
-        else:
-            gone = review.node in segment.entered and review.id not in segment.asked
-        if gone and review.id not in moved:
-            stale.append(review.id)
-    return stale
+    standing = {*pending, *segment.asked, *rebound}
+    return [
+        review.id
+        for review in segment.open_reviews()
+        if review.node in segment.entered and not {review.id, review.interrupt_id} & standing
+    ]
 
 
 def _decided(segment: Segment) -> frozenset[str]:
@@ -308,12 +325,13 @@ def finished_outcome(segment: Segment) -> Outcome:
     edited = DecisionType.EDIT in types or any(
         kind is ReviewKind.LOW_CONFIDENCE and decision.type is DecisionType.RESPOND for kind, decision in decisions
     )
-    given_up = any(e.state is EffectState.FAILED and e.tool_class != ToolClass.READ for e in effects)
+    given_up = any(e.state is not EffectState.DONE and e.tool_class != ToolClass.READ for e in effects)
     if DecisionType.REJECT in types:
         return Outcome.REJECTED
     if given_up:
         return Outcome.PARTIAL
-    if any(isinstance(effect.result, dict) and effect.result.get("model") == FALLBACK for effect in effects):
+    answers = [effect.result for effect in effects if effect.tool == ask_model.name]
+    if any(answer and answer["model"] == FALLBACK for answer in answers):
         return Outcome.FALLBACK
     if edited:
         return Outcome.EDITED

@@ -1,7 +1,8 @@
 """The guarded twin of a graph: the same nodes, edges and state, each node inside its gate. The original is not touched.
 
 The user's object is neither changed nor compiled: its builder is copied, each node's spec is replaced by one with a
-guarded runnable, and the copy is compiled.
+guarded runnable, and the copy is compiled. A compiled graph that is a node itself is copied likewise, so that the nodes
+inside it know where they stand.
 """
 
 from __future__ import annotations
@@ -10,14 +11,19 @@ import asyncio
 import copy
 import dataclasses
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph._internal._serde import build_serde_allowlist
 from langgraph.config import get_config
+from langgraph.constants import START
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.pregel import Pregel
 from langgraph.pregel._utils import find_subgraph_pregel
 from langgraph.types import Interrupt, TimeoutPolicy
 
@@ -31,86 +37,187 @@ from eventwright.runs.errors import EventwrightError
 
 #: The segment that runs here; set by the runner, inherited by every task and thread that LangGraph starts.
 current_segment: ContextVar[Segment | None] = ContextVar("eventwright_segment", default=None)
+#: The nodes that the running code is in, outermost first: more than one inside a graph that is a node.
+_standing: ContextVar[tuple[Level, ...]] = ContextVar("eventwright_standing", default=())
 
 
 class NoSegment(EventwrightError, RuntimeError):
     """A guarded graph was run by hand; runs go through the engine."""
 
 
-class ReplayDiffers(EventwrightError, RuntimeError):
-    """A replayed node called a tool with other arguments than the first time. The run is parked."""
+class ReplayDiffers(GraphBubbleUp):
+    """A replayed node called a tool with other arguments than the first time. The run is parked.
+
+    One of LangGraph's signals and no error, so that no retry policy and no error handler of the author takes it.
+    """
+
+
+class NoPlace(EventwrightError, RuntimeError):
+    """A tool was called in a graph within a graph that a node's function runs by itself."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        super().__init__(
+            f"a tool was called at {namespace!r}, too deep inside a function to tell one call from the next; "
+            "give the compiled graph to add_node() itself instead of calling it in a function"
+        )
+
+
+@dataclass(frozen=True)
+class Level:
+    """One node that the running code is in: LangGraph's namespace, and name, superstep and path of the task."""
+
+    namespace: str
+    place: tuple[Any, ...]
+
+    @classmethod
+    def here(cls, above: tuple[Level, ...]) -> Level:
+        """The node that runs right now, under those above it."""
+        metadata = get_config().get("metadata") or {}
+        namespace = str(metadata.get("langgraph_checkpoint_ns", ""))
+        if above and namespace == above[-1].namespace:
+            return above[-1]
+        inner = namespace.removeprefix(f"{above[-1].namespace}|") if above else namespace
+        parts = [part.partition(":") for part in inner.split("|")]
+        # A bare number counts the graphs that one function runs; more than one name has a task between of which we
+        # know only an id that changes.
+        if sum(1 for _, colon, _ in parts if colon) > 1:
+            raise NoPlace(namespace)
+        name = "|".join(name for name, _, _ in parts)
+        return cls(namespace, (name, metadata.get("langgraph_step"), metadata.get("langgraph_path")))
 
 
 def locate() -> str:
-    """Where the running code stands: LangGraph's namespace without ids, its superstep, the task's path; as JSON."""
-    metadata = get_config().get("metadata") or {}
-    namespace = str(metadata.get("langgraph_checkpoint_ns", ""))
-    names = [part.partition(":")[0] for part in namespace.split("|")]
-    place = [names, metadata.get("langgraph_step"), metadata.get("langgraph_path")]
-    return json.dumps(place, default=list, separators=(",", ":"))
+    """Where the running code stands, as JSON: for each node that it is in, name, superstep and path of the task.
+
+    None of LangGraph's ids is in it: they change when a graph starts anew or a node is renamed.
+    """
+    above = _standing.get()
+    here = Level.here(above)
+    levels = above if here in above else (*above, here)
+    return _place_of([level.place for level in levels])
 
 
-def rename_place(place: str, old: str, new: str) -> str:
-    """The place after a node was renamed."""
-
-    def renamed(part: Any) -> Any:
-        if isinstance(part, list):
-            return [renamed(item) for item in part]
-        return new if part == old else part
-
-    return json.dumps(renamed(json.loads(place)), separators=(",", ":"))
+def rename_place(place: str, names: Mapping[str, str]) -> str:
+    """The place after nodes of the outermost graph were renamed."""
+    (name, step, path), *inside = json.loads(place)
+    path = [names.get(part, part) if isinstance(part, str) else part for part in path]
+    return _place_of([(names.get(name, name), step, path), *inside])
 
 
-class Guarded(Runnable[Any, Any]):
-    """A node inside its gate."""
+def _place_of(levels: Any) -> str:
+    return json.dumps(levels, default=list, separators=(",", ":"))
 
-    def __init__(self, node: str, inner: Runnable[Any, Any], policy: Policy) -> None:
-        self.name, self._inner, self._policy = node, inner, policy
+
+class Placed(Runnable[Any, Any]):
+    """A node inside a graph that is a node: it knows where it stands, and its pauses are LangGraph's."""
+
+    def __init__(self, node: str, inner: Runnable[Any, Any]) -> None:
+        self.name, self._inner = node, inner
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         raise NoSegment("an Eventwright graph runs asynchronously, through the engine")
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        with _stands(), _signals():
+            return await self._inner.ainvoke(input, config, **kwargs)
+
+
+class Guarded(Placed):
+    """A node inside its gate."""
+
+    def __init__(self, node: str, inner: Runnable[Any, Any], policy: Policy) -> None:
+        super().__init__(node, inner)
+        self._policy = policy
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         segment = current_segment.get()
         if segment is None:
             raise NoSegment("an Eventwright graph runs through the engine, which holds the run's lease")
         node = str(self.name)
-        place = locate()
-        segment.entered.add(node)
-        gate = Gate(segment, node, self._policy, asyncio.get_running_loop())
-        try:
-            with gate.opened():
-                result = await self._inner.ainvoke(input, config, **kwargs)
-        except Paused as pause:
-            review = pause.review
-            raise GraphInterrupt((Interrupt(value={"review": review.id}, id=review.id),)) from None
-        except Nondeterministic as differs:
-            error = ReplayDiffers(str(differs))
-            segment.failures[place] = NodeFailure(node, place, error)
-            raise error from None
-        except GraphBubbleUp:
-            raise
-        except Exception as error:
-            segment.failures[place] = NodeFailure(node, place, error)
-            raise
+        with _stands():
+            place = locate()
+            segment.entered.add(node)
+            gate = Gate(segment, node, place, self._policy, asyncio.get_running_loop())
+            try:
+                with _signals():
+                    async with gate.opened():
+                        result = await self._inner.ainvoke(input, config, **kwargs)
+            except (Exception, asyncio.CancelledError) as error:
+                if isinstance(error, ReplayDiffers) or not isinstance(error, GraphBubbleUp):
+                    segment.failures[place] = NodeFailure(node, place, error)
+                raise
         segment.failures.pop(place, None)
         return result
+
+
+@contextmanager
+def _stands() -> Iterator[None]:
+    """The code inside is in one node more."""
+    above = _standing.get()
+    token = _standing.set((*above, Level.here(above)))
+    try:
+        yield
+    finally:
+        _standing.reset(token)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """What ends a segment, alone or out of a task group, becomes what LangGraph calls it."""
+    try:
+        yield
+    except (Paused, Nondeterministic, BaseExceptionGroup) as raised:
+        signals = list(leaves(raised))
+        differs = next((signal for signal in signals if isinstance(signal, Nondeterministic)), None)
+        if differs is not None:
+            raise ReplayDiffers(str(differs)) from None
+        reviews = [signal.review for signal in signals if isinstance(signal, Paused)]
+        if not reviews:
+            raise
+        raise GraphInterrupt(
+            tuple(Interrupt(value={"review": review.id}, id=review.id) for review in reviews)
+        ) from None
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The error itself, or every one in the group."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from leaves(part)
+    else:
+        yield error
 
 
 def guarded_twin(workflow: Workflow, saver: CheckpointSaver) -> CompiledStateGraph[Any, Any, Any, Any]:
     """The workflow's graph, compiled with our saver, every node behind its policy."""
     original = workflow.graph
     twin = copy.copy(original)
-    twin.nodes = {node: _guarded(spec, workflow.policy(node), node) for node, spec in original.nodes.items()}
+    inner = {node: _placed(cast(Any, spec.runnable)) for node, spec in original.nodes.items()}
+    twin.nodes = {
+        node: _guarded(spec, inner[node], workflow.policy(node), node) for node, spec in original.nodes.items()
+    }
     compiled = twin.compile(checkpointer=saver.with_allowlist(_state_types(original)))
-    for node, spec in original.nodes.items():
-        subgraph = find_subgraph_pregel(cast(Runnable[Any, Any], spec.runnable))
+    for node, runnable in inner.items():
+        subgraph = find_subgraph_pregel(runnable)
         compiled.nodes[node].subgraphs = [subgraph] if subgraph else []
     return compiled
 
 
-def _guarded(spec: Any, policy: Policy, node: str) -> Any:
-    changes: dict[str, Any] = {"runnable": Guarded(node, spec.runnable, policy)}
+def _placed(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """A compiled graph as a copy whose nodes know where they stand; everything else as it is."""
+    if not isinstance(runnable, Pregel):
+        return runnable
+    nodes = {}
+    for name, node in runnable.nodes.items():
+        inner = _placed(node.bound)
+        subgraphs = node.subgraphs if inner is node.bound else [inner]
+        nodes[name] = node if name == START else node.copy({"bound": Placed(name, inner), "subgraphs": subgraphs})
+    return cast(Runnable[Any, Any], runnable.copy({"nodes": nodes}))
+
+
+def _guarded(spec: Any, inner: Runnable[Any, Any], policy: Policy, node: str) -> Any:
+    changes: dict[str, Any] = {"runnable": Guarded(node, inner, policy)}
     if policy.timeout is not None and spec.timeout is None:
         changes["timeout"] = TimeoutPolicy(run_timeout=policy.timeout)
     return dataclasses.replace(spec, **changes)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -66,21 +66,47 @@ class Gate:
 
     segment: Segment
     node: str
+    #: Where the node stands; code in a graph inside the node stands deeper.
+    place: str
     policy: Policy
     loop: asyncio.AbstractEventLoop
     thread: threading.Thread = field(default_factory=threading.current_thread)
     closed: bool = False
     _ordinals: dict[tuple[int, str], int] = field(default_factory=dict)
+    #: Calls that are under way, and whether there are none.
+    _under_way: int = 0
+    _quiet: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @contextmanager
-    def opened(self) -> Any:
-        """Let the code inside call tools through this gate."""
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Gate]:
+        """Let the code inside call tools through this gate.
+
+        When one of several gathered calls pauses or fails, the node is over while the others are still being made:
+        they are waited for, so that no call of a segment outlives it. A cancelled node waits for nothing.
+        """
         token = current_gate.set(self)
+        waits = True
         try:
             yield self
+        except asyncio.CancelledError:
+            waits = False
+            raise
         finally:
             self.closed = True
             current_gate.reset(token)
+            if waits and self._under_way:
+                await self._quiet.wait()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._under_way += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._quiet.set()
 
     # -- the way of a call -------------------------------------------------------------------------------------------
 
@@ -92,6 +118,10 @@ class Gate:
             Paused, Nondeterministic: the segment ends here (no `except Exception` catches them).
             ToolError: the tool failed.
         """
+        with self._counted():
+            return await self._called(tool, arguments)
+
+    async def _called(self, tool: Tool, arguments: Mapping[str, Any]) -> Any:
         visit, ordinal = self._enter(tool)
         await self._capable(tool)
         request = await self._validated(tool, arguments, visit, ordinal)
@@ -153,7 +183,7 @@ class Gate:
 
         A review about this very call decides, whatever the rule says by now: what was asked is not asked away.
         """
-        review = self.segment.decided_for(request.digest, request.key)
+        review = self.segment.take_review(request.digest, request.key)
         if review is None:
             verdict = wants_approval(self.policy, request.tool, request.validated)
             if verdict.kind is VerdictKind.ALLOW:
@@ -189,6 +219,10 @@ class Gate:
             Rejected: the person would not answer.
             ToolError: the model failed and no fallback is due.
         """
+        with self._counted():
+            return await self._judged(question)
+
+    async def _judged(self, question: Question) -> Answer:
         visit = self.segment.visit(self.node)
         ordinal = str(self._ordinals.get((visit.visit, ask_model.name), -1) + 1)
         answer = await self._answered(question, ordinal)
@@ -196,10 +230,8 @@ class Gate:
         if floor is None or answer.confidence >= floor or answer.model == FALLBACK:
             return answer
         run = self.segment.run
-        digest = digest_of(
-            [run.workflow, run.version, run.id, self.segment.visit(self.node).visit, "judgement", ordinal]
-        )
-        review = self.segment.decided_for(digest, digest)
+        digest = digest_of([run.workflow, run.version, run.id, visit.visit, "judgement", ordinal])
+        review = self.segment.take_review(digest, digest)
         if review is None:
             verdict = Verdict(
                 kind=VerdictKind.ASK,
@@ -230,7 +262,7 @@ class Gate:
             answer: Answer = await self.call(ask_model, {"question": question})
             return answer
         except NotDone as error:
-            failures = self.segment.visit(self.node).failures
+            failures = self.segment.visit(self.node, self.place).failures
             last = isinstance(error, Permanent) or failures >= self.policy.retries
             if self.policy.fallback is None or not last:
                 raise

@@ -126,6 +126,10 @@ async def _done(segment: Segment, request: Request, effect: Effect, result: Any,
     except ValueError as error:
         # It happened. To forget that would be to do it again.
         recorded, problem = None, f"the result is not what the tool declares: {error}"
+    if problem is not None and not request.tool.writes:
+        # A read may be made again; then it gets another chance.
+        await _failed(segment, request, effect, Permanent(problem))
+        raise Permanent(f"{effect.tool}: {problem}")
     effect = replace(effect, state=EffectState.DONE, result=recorded, error=problem)
     data = _about(effect) | {"seconds": round(seconds, 4)} | _if_short("result", recorded)
     tx = segment.store.transaction(segment.lease)
@@ -146,11 +150,13 @@ async def _done(segment: Segment, request: Request, effect: Effect, result: Any,
 
 
 async def _failed(segment: Segment, request: Request, effect: Effect, error: Exception) -> None:
-    """Record the failure. A plain write that cannot say whether it happened ends the segment with a question."""
-    certain = isinstance(error, NotDone) or request.tool.tool_class is not ToolClass.PLAIN
-    if not certain:
-        raise Paused(await _doubt(segment, request, effect, f"{type(error).__name__}: {error}")) from error
-    effect = replace(effect, state=EffectState.FAILED, error=f"{type(error).__name__}: {error}")
+    """Record the failure. A plain write that cannot say whether it happened ends the segment with a question; another
+    one stays intended, so that the next attempt repeats it with its key, or reads it back."""
+    words = f"{type(error).__name__}: {error}"
+    certain = isinstance(error, NotDone) or not request.tool.writes
+    if not certain and request.tool.tool_class is ToolClass.PLAIN:
+        raise Paused(await _doubt(segment, request, effect, words)) from error
+    effect = replace(effect, state=EffectState.FAILED if certain else EffectState.INTENDED, error=words)
     async with segment.store.write(segment.lease) as tx:
         tx.put_visit(request.visit)
         tx.put_effect(effect)
@@ -206,7 +212,7 @@ async def _doubt(segment: Segment, request: Request, effect: Effect, why: str) -
 
 
 async def _resolve_doubt(segment: Segment, request: Request, effect: Effect) -> Any:
-    review = segment.decided_for(_doubt_digest(effect), effect.key)
+    review = segment.take_review(_doubt_digest(effect), effect.key)
     if review is None:
         raise Paused(await _doubt(segment, request, effect, effect.error or "nobody knows"))
     if review.decision is None:

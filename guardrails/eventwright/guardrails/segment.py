@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from eventwright.runs.records import Effect, Lease, Review, Run, Visit
+from eventwright.runs.records import Effect, Lease, Review, ReviewState, Run, Visit
 from eventwright.runs.store import History, Store
 from eventwright.tools.contract import Resources
+
+#: Reviews in these states say something, or may yet; the others are closed without an answer.
+STANDING = (ReviewState.OPEN, ReviewState.DECIDED, ReviewState.EXPIRED)
 
 
 @dataclass
@@ -25,6 +28,8 @@ class Segment:
     reviews: dict[str, Review]
     #: Where the code that runs right now stands in the graph, as a place. Given by the runner, which knows LangGraph.
     locate: Callable[[], str]
+    #: Which call, by its key, goes by which review: one decision serves one call, also of several made at once.
+    taken: dict[str, str] = field(default_factory=dict)
     #: Reviews opened, or asked again, in this segment.
     asked: set[str] = field(default_factory=set)
     #: Nodes that were entered in this segment.
@@ -66,18 +71,25 @@ class Segment:
         self.visits[visit.place] = visit
         return visit
 
-    def decided_for(self, digest: str, key: str) -> Review | None:
-        """The review about exactly this call: used up by this effect, else open for use, newest last."""
-        about = [review for review in self.reviews.values() if review.digest == digest and review.interrupt_id is None]
-        for consumer in (key, None):
-            for review in about:
-                if review.consumed_by == consumer:
-                    return review
-        return None
+    def take_review(self, digest: str, key: str) -> Review | None:
+        """The review about exactly this call, and from now on for this call alone: the one that it has already, else
+        the oldest that is free, answered ones first."""
+        about = [
+            review
+            for review in self.reviews.values()
+            if review.digest == digest and review.interrupt_id is None and review.state in STANDING
+        ]
+        owners = {review.id: review.consumed_by or self.taken.get(review.id) for review in about}
+        mine = [review for review in about if owners[review.id] == key]
+        free = [review for review in about if owners[review.id] is None]
+        found = next(iter(mine or sorted(free, key=lambda review: review.decision is None)), None)
+        if found is not None:
+            self.taken[found.id] = key
+        return found
 
     def open_reviews(self) -> Sequence[Review]:
         """Reviews that wait for a person."""
-        return [review for review in self.reviews.values() if review.decision is None and review.state == "open"]
+        return [review for review in self.reviews.values() if review.state is ReviewState.OPEN]
 
 
 @dataclass(frozen=True)
@@ -86,4 +98,5 @@ class NodeFailure:
 
     node: str
     place: str
-    error: Exception
+    #: CancelledError when LangGraph stopped the node: its time was up, or a node beside it failed.
+    error: BaseException

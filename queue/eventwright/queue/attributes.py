@@ -9,6 +9,8 @@ from typing import Any
 
 #: Characters that one attribute may have.
 LONGEST = 512
+#: Characters that the version of a payload may have.
+LONGEST_VERSION = 64
 
 _URI_REFERENCE = re.compile(r"(?:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+")
 _RFC_3339 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?(?:Z|[+-][0-9]{2}:[0-9]{2})")
@@ -32,6 +34,14 @@ def source_fault(value: Any) -> str | None:
     fault = text_fault(value)
     if fault is None and not _URI_REFERENCE.fullmatch(value):
         return f"must be a URI reference such as /shop/berlin (percent-encode other characters): {value!a}"
+    return fault
+
+
+def version_fault(value: Any) -> str | None:
+    """As `text_fault`, for the version of a payload, which is short."""
+    fault = text_fault(value)
+    if fault is None and len(value) > LONGEST_VERSION:
+        return f"has {len(value)} characters, {LONGEST_VERSION} are allowed"
     return fault
 
 

@@ -44,42 +44,55 @@ class BellRinger:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
-            await self.ring_unsent()
+            await self._ring_fresh()
 
     async def _ring_on_news(self) -> None:
         while True:
             await self._news.wait()
             self._news.clear()
-            await self.ring_unsent()
+            await self._ring_fresh()
             await asyncio.sleep(PAUSE)
 
-    async def ring_unsent(self) -> None:
-        """Ring every bell that was never rung."""
+    async def _ring_fresh(self) -> None:
+        """Ring every bell that was never rung; say once that they have to wait."""
         try:
-            while waiting := await self._store.wakeups(sent=False, older_than=timedelta(0), limit=MOST):
-                await self.ring(waiting)
-                if len(waiting) < MOST:
-                    return
+            await self.ring_unsent(older_than=timedelta(0))
         except (BellDown, StoreUnavailable) as error:
             if not self._down:
                 log.warning("bells wait in the outbox: %s", error)
             self._down = True
 
-    async def ring(self, wakeups: list[WakeUp]) -> None:
-        """Ring these, and mark them as sent. Raises BellDown, StoreUnavailable."""
-        await self._transport.ring([(wakeup.id, wakeup.run_id, wakeup.lane) for wakeup in wakeups])
+    async def ping(self) -> None:
+        """Raises BellDown if nobody can be woken."""
+        await self._transport.ping()
+
+    async def ring_unsent(self, *, older_than: timedelta) -> None:
+        """Ring every bell that was never rung, though it was written so long ago. Raises BellDown, StoreUnavailable."""
+        while waiting := await self._store.wakeups(sent=False, older_than=older_than, limit=MOST):
+            await self._ring(waiting)
+            if len(waiting) < MOST:
+                return
+
+    async def ring_lost(self, *, older_than: timedelta) -> None:
+        """Ring again what is in nobody's hands any more: Redis was emptied, or a worker died with it.
+
+        Raises:
+            BellDown, StoreUnavailable.
+        """
+        while sent := await self._store.wakeups(sent=True, older_than=older_than, limit=MOST):
+            lost = {row_id for row_id, _, _ in await self._transport.missing([_row(wakeup) for wakeup in sent])}
+            await self._ring([wakeup for wakeup in sent if wakeup.id in lost])
+            if len(lost) < MOST:
+                return  # else those that were looked at have made room for the ones behind them
+
+    async def _ring(self, wakeups: list[WakeUp]) -> None:
+        if not wakeups:
+            return
+        await self._transport.ring([_row(wakeup) for wakeup in wakeups])
         self._down = False
         async with self._store.write() as tx:
             tx.wakeups_sent([wakeup.id for wakeup in wakeups], await self._store.now())
 
-    async def ring_lost(self, *, older_than: timedelta, limit: int) -> int:
-        """Ring again what was rung and is in nobody's hands any more: Redis was emptied, or a worker died with it.
 
-        Returns:
-            How many there were.
-        """
-        sent = {w.id: w for w in await self._store.wakeups(sent=True, older_than=older_than, limit=limit)}
-        lost = await self._transport.missing([(w.id, w.run_id, w.lane) for w in sent.values()])
-        if lost:
-            await self.ring([sent[wakeup_id] for wakeup_id, _, _ in lost])
-        return len(lost)
+def _row(wakeup: WakeUp) -> tuple[str, str, str]:
+    return wakeup.id, wakeup.run_id, wakeup.lane

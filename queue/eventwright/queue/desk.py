@@ -76,8 +76,8 @@ class Desk:
             raise StaleDecision(review, digest)
         if review.state is not ReviewState.OPEN:
             return _answer_again(review, decision)
-        self._check(review, decision)
         run = await self._store.run(review.run_id)
+        self._check(review, decision, run.version)
         try:
             async with self._store.write() as tx:
                 tx.decide(review, decision)
@@ -112,7 +112,7 @@ class Desk:
         review = await self._store.review(review_id)
         return replace(review, state=ReviewState.CANCELLED) if review.state is ReviewState.OPEN else review
 
-    def _check(self, review: Review, decision: Decision) -> None:
+    def _check(self, review: Review, decision: Decision, version: str) -> None:
         if decision.type not in review.allowed:
             offered = ", ".join(review.allowed)
             raise UnfitDecision(review, f"{decision.type} is not offered; offered: {offered}")
@@ -121,14 +121,14 @@ class Desk:
         except ValueError as error:
             raise UnfitDecision(review, str(error)) from error
         if decision.type is DecisionType.EDIT:
-            self._check_arguments(review, decision.arguments)
+            self._check_arguments(review, decision.arguments, version)
         if decision.type is DecisionType.RESPOND and review.response_schema is not None:
             _check_schema(review, decision.response, review.response_schema)
 
-    def _check_arguments(self, review: Review, arguments: dict[str, Any] | None) -> None:
+    def _check_arguments(self, review: Review, arguments: dict[str, Any] | None, version: str) -> None:
         if arguments is None:
             raise UnfitDecision(review, "edit needs `arguments`, all of them as they shall be")
-        tool = self._tool(review)
+        tool = self._tool(review, version)
         if tool is not None:
             try:
                 validate(tool, arguments)
@@ -137,10 +137,10 @@ class Desk:
         elif review.response_schema is not None and review.kind is ReviewKind.APPROVAL:
             _check_schema(review, arguments, review.response_schema)
 
-    def _tool(self, review: Review) -> Tool | None:
+    def _tool(self, review: Review, version: str) -> Tool | None:
         """The tool that an approval is about, in the code that is deployed now."""
         try:
-            policy = self._workflows.get(review.workflow).policy(review.node)
+            policy = self._workflows.get(review.workflow, version).policy(review.node)
         except UnknownWorkflow:
             return None
         return next((tool for tool in policy.tools if tool.name == review.evidence.get("tool")), None)

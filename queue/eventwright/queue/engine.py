@@ -102,14 +102,16 @@ class Engine:
         Returns:
             The state in which it rests, or None if there was nothing to do here: not due, or in other hands.
         """
-        lease = await self._claim(run_id)
-        if lease is None:
+        if run_id in self.active:
+            # Even if its lease ran out unnoticed: two segments of one process would share the newer one's lease.
             return None
-        stop = Stop()
-        self.active[run_id] = stop
+        stop = self.active[run_id] = Stop()
         if self._draining:
             stop.request("shutdown")
         try:
+            lease = await self._claim(run_id)
+            if lease is None:
+                return None
             run = await self.store.run(run_id)
             report = await self._segment(run, lease, stop)
             return await self._settle(run, lease, report)

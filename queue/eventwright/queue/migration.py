@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from eventwright.graphs.questions import MOVED
 from eventwright.graphs.twin import rename_place
 from eventwright.graphs.workflow import Workflows
 from eventwright.guardrails.gate import call_digest
@@ -16,62 +17,59 @@ from eventwright.runs.transaction import Transaction
 
 
 class BadMigration(EventwrightError, ValueError):
-    """A run cannot be moved to a node that its workflow does not have."""
+    """A run cannot be moved like this: a new name is no node of its workflow, or two nodes would become one."""
 
-    def __init__(self, run: Run, new: str, known: list[str]) -> None:
-        self.run, self.new, self.known = run, new, known
-        super().__init__(f"{run.workflow} version {run.version} has no node {new!r}; its nodes are: {', '.join(known)}")
+    def __init__(self, run: Run, names: Mapping[str, str], known: Collection[str]) -> None:
+        self.run, self.names, self.known = run, dict(names), sorted(known)
+        super().__init__(
+            f"run {run.id} cannot be moved by {self.names}: each old name needs another, new one that "
+            f"{run.workflow} version {run.version} has; its nodes are: {', '.join(self.known)}"
+        )
 
 
 async def migrate(
     tx: Transaction,
     run: Run,
-    rename: Mapping[str, str],
+    names: Mapping[str, str],
     workflows: Workflows,
     store: Store,
     saver: CheckpointSaver,
     *,
     by: str,
 ) -> None:
-    """Collect everything that moves `run` from old node names to new ones.
+    """Collect everything that moves `run` from old node names to new ones (`names`: old to new).
 
     Decided reviews stay decided: the digest that an approval is bound to names the node, so it is made anew, and the
-    journal says so.
+    journal says so. An author's question that stands is asked under a new id, and keeps its review by `MOVED`.
 
     Raises:
-        BadMigration: a new name is no node of the deployed workflow.
+        BadMigration: a new name is no node of the deployed workflow, or is given twice, or is an old one too.
         UnknownWorkflow: the workflow is not deployed here.
     """
-    known = sorted(workflows.get(run.workflow, run.version).graph.nodes)
+    known = workflows.get(run.workflow, run.version).graph.nodes
+    new_names = set(names.values())
+    if not new_names <= set(known) or len(new_names) < len(names) or new_names & set(names):
+        raise BadMigration(run, names, known)
     history = await store.history(run.id)
-    for old, new in rename.items():
-        if new not in known:
-            raise BadMigration(run, new, known)
-        tx.rename_node(run.id, old, new)
-        for visit in history.visits.values():
-            if visit.node == old or f'"{old}"' in visit.place:
-                node = new if visit.node == old else visit.node
-                tx.put_visit(replace(visit, node=node, place=rename_place(visit.place, old, new)))
-        moved = [review for review in history.reviews if review.node == old]
-        for review in moved:
-            digest = _new_digest(run, review, new)
-            if digest is not None:
-                tx.rebind_review(review.id, digest=digest)
-        await saver.rename_node(run.thread_id, old, new, tx)
-        tx.note(
-            run.id,
-            actor=by,
-            node=new,
-            data={
-                "text": "moved to a renamed node",
-                "from": old,
-                "to": new,
-                "reviews": [review.id for review in moved],
-            },
-        )
+    tx.rename_nodes(run.id, names)
+    for visit in history.visits.values():
+        moved = replace(visit, node=names.get(visit.node, visit.node), place=rename_place(visit.place, names))
+        if moved != visit:
+            tx.put_visit(moved)
+    reviews = [review for review in history.reviews if review.node in names]
+    for review in reviews:
+        if review.kind is ReviewKind.APPROVAL:
+            tx.rebind_review(review.id, digest=_new_digest(run, review, names[review.node]))
+        elif review.interrupt_id is not None and review.consumed_by is None:
+            tx.rebind_review(review.id, interrupt_id=MOVED)
+    await saver.rename_nodes(run.thread_id, names, tx)
+    data = {
+        "text": "moved to renamed nodes",
+        "names": dict(names),
+        "reviews": [review.id for review in reviews],
+    }
+    tx.note(run.id, actor=by, data=data)
 
 
-def _new_digest(run: Run, review: Review, node: str) -> str | None:
-    if review.kind is not ReviewKind.APPROVAL:
-        return None
+def _new_digest(run: Run, review: Review, node: str) -> str:
     return call_digest(run.workflow, run.version, run.id, node, review.evidence["tool"], review.arguments)

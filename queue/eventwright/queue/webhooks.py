@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from standardwebhooks import Webhook
 
-from eventwright.queue.attributes import read_time, source_fault, text_fault
+from eventwright.queue.attributes import read_time, source_fault, text_fault, version_fault
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.event import Event
 
@@ -173,8 +173,12 @@ def webhook_event(source: str, verified: Verified, payload: Any) -> Event:
         raise BadWebhook(source, "the body", "must be a JSON object with a `type`")
     event_source = f"/webhooks/{quote(source, safe='')}"
     version = _version(source, payload.get("version"))
-    attributes = {"webhook-id": verified.message_id, "type": payload.get("type"), "version": version}
-    faults = {name: text_fault(value) for name, value in attributes.items()} | {"source": source_fault(event_source)}
+    faults = {
+        "webhook-id": text_fault(verified.message_id),
+        "type": text_fault(payload.get("type")),
+        "version": version_fault(version),
+        "source": source_fault(event_source),
+    }
     for name, fault in faults.items():
         if fault is not None:
             raise BadWebhook(source, name, fault)

@@ -56,7 +56,7 @@ MOST_AT_ONCE = 50
 
 logger = logging.getLogger(__name__)
 
-Handle = Callable[[str], Awaitable[None]]
+Handle = Callable[[str], Awaitable[object]]
 
 
 class Attended(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -21,6 +21,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_metadata,
 )
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.types import Send
 
 from eventwright.runs import schema
 from eventwright.runs.errors import EventwrightError
@@ -32,6 +33,10 @@ from eventwright.runs.transaction import Transaction
 PATIENCE = 0.05
 #: Bookkeeping channels whose writes say nothing that the next checkpoint does not.
 PLAIN_CHANNELS = frozenset({"__no_writes__", "__pregel_tasks"})
+#: The channel of the tasks that were sent, and the prefixes of those that trigger a node and that join several.
+TASKS, TRIGGER, JOIN = "__pregel_tasks", "branch:to:", "join:"
+#: The channel in which a task says that it failed.
+ERROR = "__error__"
 
 
 class NotLeased(EventwrightError, PermissionError):
@@ -118,7 +123,11 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         thread_id, ns = _place(config)
         transaction = self._store.transaction(self._lease_of(thread_id))
         checkpoint_id = config["configurable"]["checkpoint_id"]
-        plain = all(channel in PLAIN_CHANNELS or not channel.startswith("__") for channel, _ in writes)
+        if any(channel == ERROR for channel, _ in writes):
+            # A failed task has done nothing. With the writes it made before (its router raised, say) LangGraph would
+            # take it for finished on resume, and end the run in silence.
+            writes = [write for write in writes if not _says_something(write[0])]
+        plain = all(_says_something(channel) for channel, _ in writes)
         if plain and await self._needless_soon((thread_id, ns, checkpoint_id)):
             return
         special = all(channel in WRITES_IDX_MAP for channel, _ in writes)
@@ -159,15 +168,15 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         async with self._store.write() as transaction:
             transaction.delete_thread(thread_id)
 
-    async def rename_node(self, thread_id: str, old: str, new: str, transaction: Transaction) -> None:
-        """Rewrite the thread's newest checkpoint so that what was about to run `old` runs `new`.
+    async def rename_nodes(self, thread_id: str, names: Mapping[str, str], transaction: Transaction) -> None:
+        """Rewrite the thread's newest checkpoint so that what was about to run an old name runs the new one.
 
         The checkpoint keeps its id, so that tasks of other nodes keep theirs, and what they have done.
         """
         saved = await self.aget_tuple({"configurable": {"thread_id": thread_id}})
         if saved is None:
             return
-        kind, body = self.serde.dumps_typed(_renamed(saved.checkpoint, old, new))
+        kind, body = self.serde.dumps_typed(_renamed(saved.checkpoint, names))
         configurable = saved.config["configurable"]
         parent = saved.parent_config["configurable"]["checkpoint_id"] if saved.parent_config else None
         transaction.put_checkpoint(
@@ -272,21 +281,61 @@ def _writes_of(connection: sa.Connection, row: sa.RowMapping) -> Sequence[sa.Row
     return connection.execute(_WRITES, {name: row[name] for name in ("thread_id", "ns", "id")}).mappings().all()
 
 
-def _renamed(checkpoint: Checkpoint, old: str, new: str) -> Checkpoint:
-    """The checkpoint with the node's name changed wherever LangGraph keys by it: its trigger and what it has seen."""
-    names = {f"branch:to:{old}": f"branch:to:{new}", old: new}
+def _says_something(channel: str) -> bool:
+    """Whether a write to the channel is a task's work; the others tell how the task fares."""
+    return channel in PLAIN_CHANNELS or not channel.startswith("__")
 
-    def keys(mapping: dict[str, Any], *, nodes: bool) -> dict[str, Any]:
-        return {(names.get(key, key) if nodes or key != old else key): value for key, value in mapping.items()}
+
+def awaited_nodes(checkpoint: Checkpoint, channels: Collection[str]) -> frozenset[str]:
+    """The nodes that the checkpoint is about to run, and those of joins that the graph, by its channels, has not."""
+    values = checkpoint["channel_values"]
+    awaited = {send.node for send in values.get(TASKS) or ()}
+    for channel in values:
+        if channel.startswith(TRIGGER):
+            awaited.add(channel.removeprefix(TRIGGER))
+        elif channel.startswith(JOIN) and channel not in channels:
+            awaited.update(_joined(channel))
+    return frozenset(awaited)
+
+
+def _joined(channel: str) -> list[str]:
+    """The nodes of a join's channel, those that come together first and the one they wait for last."""
+    starts, _, end = channel.removeprefix(JOIN).rpartition(":")
+    return [*starts.split("+"), end]
+
+
+def _renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Checkpoint:
+    """The checkpoint with nodes' names changed wherever LangGraph keys by them."""
+
+    def channel(name: str) -> str:
+        if name.startswith(TRIGGER):
+            node = name.removeprefix(TRIGGER)
+            return TRIGGER + names.get(node, node)
+        if name.startswith(JOIN):
+            *starts, end = (names.get(node, node) for node in _joined(name))
+            return f"{JOIN}{'+'.join(starts)}:{end}"
+        return name
+
+    def value(name: str, held: Any) -> Any:
+        if name == TASKS:
+            return [Send(names.get(send.node, send.node), send.arg, timeout=send.timeout) for send in held]
+        if name.startswith(JOIN):
+            # A deferred join holds the names that came, and whether the graph is done otherwise.
+            came, *rest = held if isinstance(held, tuple | list) else (held,)
+            renamed = {names.get(node, node) for node in came}
+            return (renamed, *rest) if rest else renamed
+        return held
 
     copy = checkpoint.copy()
-    copy["channel_values"] = keys(copy["channel_values"], nodes=False)
-    copy["channel_versions"] = keys(copy["channel_versions"], nodes=False)
-    seen = keys(dict(copy["versions_seen"]), nodes=True)
-    copy["versions_seen"] = {node: keys(dict(versions), nodes=False) for node, versions in seen.items()}
+    copy["channel_values"] = {channel(name): value(name, held) for name, held in copy["channel_values"].items()}
+    copy["channel_versions"] = {channel(name): version for name, version in copy["channel_versions"].items()}
+    copy["versions_seen"] = {
+        names.get(node, node): {channel(name): version for name, version in seen.items()}
+        for node, seen in copy["versions_seen"].items()
+    }
     updated = copy.get("updated_channels")
     if updated is not None:
-        copy["updated_channels"] = [names.get(name, name) if name != old else name for name in updated]
+        copy["updated_channels"] = [channel(name) for name in updated]
     return copy
 
 

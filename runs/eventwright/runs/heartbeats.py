@@ -5,59 +5,78 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
 
 from eventwright.runs import schema
-from eventwright.runs.database import Database, open_database
+from eventwright.runs.database import Database, is_away, open_database, padded
 from eventwright.runs.states import RunState
 
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def heartbeats(url: str, worker: str, *, every: float, lease_seconds: float) -> AsyncIterator[None]:
-    """While this is open, every run that `worker` is processing keeps its lease: all of them in one statement.
+async def heartbeats(
+    url: str, worker: str, held: Collection[str], *, every: float, lease_seconds: float
+) -> AsyncIterator[None]:
+    """While this is open, the runs that `worker` is at work on keep their leases: all of them in one statement.
 
     Args:
         url: the database.
         worker: the name under which runs were claimed.
+        held: the ids of the runs that are really at work here, now and later; one that was given up is not kept.
         every: seconds between two beats.
         lease_seconds: how long a run stays ours after the last beat.
+
+    Raises:
+        Exception: whatever stopped the heart, but for an absent database, which may come back; the body is cancelled.
     """
     stopping = threading.Event()
 
     def beat_until_stopped() -> None:
-        asyncio.run(_beat_until(stopping, url, worker, every, lease_seconds))
+        asyncio.run(_beat_until(stopping, url, worker, held, every, lease_seconds))
 
-    thread = threading.Thread(target=beat_until_stopped, name="heartbeats", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopping.set()
-        await asyncio.to_thread(thread.join)
+    body = asyncio.current_task()
+    with ThreadPoolExecutor(1, thread_name_prefix="heartbeats") as thread:
+        beating = asyncio.get_running_loop().run_in_executor(thread, beat_until_stopped)
+        if body is not None:
+            beating.add_done_callback(lambda _: stopping.is_set() or body.cancel())
+        try:
+            yield
+        finally:
+            stopping.set()
+            await beating
 
 
-async def _beat_until(stopping: threading.Event, url: str, worker: str, every: float, lease_seconds: float) -> None:
+async def _beat_until(
+    stopping: threading.Event, url: str, worker: str, held: Collection[str], every: float, lease_seconds: float
+) -> None:
     async with open_database(url) as database:
         while not await asyncio.to_thread(stopping.wait, every):
             try:
-                await _beat(database, worker, lease_seconds)
-            except SQLAlchemyError as error:
-                # The database is away. Leases run out and others take over, which is what leases are for.
+                # A copy, made in one step: the event loop's thread changes the original.
+                await _beat(database, worker, tuple(held), lease_seconds)
+            except Exception as error:
+                if not is_away(error):
+                    raise
+                # Leases run out and others take over, which is what leases are for.
                 log.warning("heartbeat of %s failed: %s", worker, error)
 
 
-async def _beat(database: Database, worker: str, lease_seconds: float) -> None:
-    held = sa.and_(schema.runs.c.worker == worker, schema.runs.c.state == str(RunState.PROCESSING))
+async def _beat(database: Database, worker: str, held: Collection[str], lease_seconds: float) -> None:
+    if not held:
+        return
+    runs = schema.runs.c
+    ours = sa.and_(runs.worker == worker, runs.state == str(RunState.PROCESSING), runs.id.in_(padded(held)))
+    # Locked in the order in which everybody locks runs, so that nobody waits in a circle.
+    locked = sa.select(runs.id).where(ours).order_by(runs.id).with_for_update()
 
     def renew(connection: sa.Connection) -> None:
         due = database.now(connection) + timedelta(seconds=lease_seconds)
-        connection.execute(sa.update(schema.runs).where(held).values(due_at=due))
+        connection.execute(sa.update(schema.runs).where(runs.id.in_(locked)).values(due_at=due))
 
     await database.write(renew)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -137,17 +137,19 @@ class Store:
             query = query.where(schema.runs.c.id < before)
         return await self._runs(query)
 
-    async def due_runs(self, *, limit: int, unrung: bool = False) -> list[tuple[str, str]]:
+    async def due_runs(self, *, limit: int, lane: str | None = None, unrung: bool = False) -> list[tuple[str, str]]:
         """(id, lane) of runs that may be taken up now, the longest due first: new, retried, decided, abandoned.
 
-        With `unrung`, only those for which no bell is in the outbox.
+        With `lane`, only those of it; with `unrung`, only those for which no bell is in the outbox.
         """
         due = schema.runs.c.due_at
         query = (
             sa.select(schema.runs.c.id, schema.runs.c.lane).where(due <= await self.now()).order_by(due).limit(limit)
         )
+        if lane is not None:
+            query = query.where(schema.runs.c.lane == lane)
         if unrung:
-            query = query.where(~sa.exists().where(schema.wakeups.c.run_id == schema.runs.c.id))
+            query = query.where(_UNRUNG)
         return [(row["id"], row["lane"]) for row in await self.rows_of(query)]
 
     async def cancel_requests(self, run_ids: Collection[str]) -> list[str]:
@@ -155,14 +157,15 @@ class Store:
         wanted = sa.and_(schema.runs.c.id.in_(sorted(run_ids)), schema.runs.c.cancel_requested_by.is_not(None))
         return [row["id"] for row in await self.rows_of(sa.select(schema.runs.c.id).where(wanted))] if run_ids else []
 
-    async def next_due(self) -> datetime | None:
-        """When the next resting run or timer comes due."""
-        query = sa.select(
-            sa.select(sa.func.min(schema.runs.c.due_at, type_=schema.UtcDateTime())).scalar_subquery(),
-            sa.select(sa.func.min(schema.timers.c.due_at, type_=schema.UtcDateTime())).scalar_subquery(),
-        )
-        (times,) = await self.rows_of(query)
-        return min((time for time in times.values() if time is not None), default=None)
+    async def next_due(self, *, after: datetime | None = None) -> datetime | None:
+        """When the next run or timer comes due; with `after`, the next one later than that which no bell rings for."""
+        run, timer = schema.runs.c.due_at, schema.timers.c.due_at
+        runs, timers = sa.select(run).order_by(run), sa.select(timer).order_by(timer)
+        if after is not None:
+            runs, timers = runs.where(run > after, _UNRUNG), timers.where(timer > after)
+        queries = (runs.where(run.is_not(None)).limit(1), timers.limit(1))
+        times = [row["due_at"] for query in queries for row in await self.rows_of(query)]
+        return min(times, default=None)
 
     async def counts(self) -> dict[tuple[str, str], int]:
         """How many runs there are by (workflow, state)."""
@@ -240,6 +243,13 @@ class Store:
             found[row["run_id"]].append(row["id"])
         return found
 
+    async def open_reviews(self) -> dict[str, int]:
+        """How many reviews wait for a person, by workflow."""
+        workflow = schema.reviews.c.workflow
+        query = sa.select(workflow, sa.func.count().label("reviews")).group_by(workflow)
+        open_ones = query.where(schema.reviews.c.state == str(ReviewState.OPEN))
+        return {row["workflow"]: row["reviews"] for row in await self.rows_of(open_ones)}
+
     async def due_timers(self, *, limit: int) -> list[Timer]:
         """Deadlines that have passed."""
         now = await self.now()
@@ -288,6 +298,16 @@ class Store:
             runs[row["event_uid"]].append(row["id"])
         return [rows.stored_event_of(row, tuple(runs[row["uid"]])) for row in found]
 
+    # -- names -------------------------------------------------------------------------------------------------------
+
+    async def ids_like(self, kind: Literal["run", "review", "event"], part: str, *, limit: int = 10) -> list[str]:
+        """Ids (an event's uid) that begin or end with `part`, newest first; people type the end of a long id."""
+        columns = {"run": schema.runs.c.id, "review": schema.reviews.c.id, "event": schema.events.c.uid}
+        column = columns[kind]
+        alike = column.startswith(part, autoescape=True) | column.endswith(part, autoescape=True)
+        query = sa.select(column.label("id")).where(alike).order_by(column.desc()).limit(limit)
+        return [row["id"] for row in await self.rows_of(query)]
+
     # -- the outbox --------------------------------------------------------------------------------------------------
 
     async def wakeups(self, *, sent: bool, older_than: timedelta, limit: int) -> list[WakeUp]:
@@ -307,6 +327,7 @@ class Store:
 _RUNS = sa.select(
     schema.runs, *(column.label(f"event_{column.name}") for column in schema.events.c if column.name != "uid")
 ).join(schema.events, schema.events.c.uid == schema.runs.c.event_uid)
+_UNRUNG = ~sa.exists().where(schema.wakeups.c.run_id == schema.runs.c.id)
 _REVIEWS = sa.select(
     schema.reviews, *(column.label(f"decision_{column.name}") for column in schema.decisions.c)
 ).outerjoin(schema.decisions, schema.decisions.c.review_id == schema.reviews.c.id)

@@ -309,10 +309,11 @@ class Transaction:
         """Give the run's nodes their attempts back, for a replay."""
         self._execute(sa.update(schema.visits).where(schema.visits.c.run_id == run_id).values(failures=0))
 
-    def rename_node(self, run_id: str, old: str, new: str) -> None:
-        """Let the run's effects and reviews at `old` belong to `new`; its visits are put anew, with their places."""
+    def rename_nodes(self, run_id: str, names: Mapping[str, str]) -> None:
+        """Let the run's effects and reviews at old names belong to the new; visits are put anew, with their places."""
         for table in (schema.effects, schema.reviews):
-            self._execute(sa.update(table).where(table.c.run_id == run_id, table.c.node == old).values(node=new))
+            named = sa.and_(table.c.run_id == run_id, table.c.node.in_(list(names)))
+            self._execute(sa.update(table).where(named).values(node=sa.case(dict(names), value=table.c.node)))
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ How it treats a message depends on the name before the `@`:
 | `refused@…` | always refuses with 550 |
 | `lost@…` | takes the message and hangs up without an answer |
 | anybody else | takes the message |
+
+An address with another name can be given a fault too: `smtp.refusing["ann@example.org"] = 2`.
 """
 
 from __future__ import annotations
@@ -43,10 +45,14 @@ class LocalSmtp:
     Attributes:
         url: where it listens, for a Mailer; it names a sender too.
         messages: what it took, oldest first. A message that was sent twice is here twice.
+        refusing: how many more times an address is refused with 451, `math.inf` for as long as it stands here.
+        losing: addresses whose messages are taken without an answer.
     """
 
     url: str = ""
     messages: list[Received] = field(default_factory=list)
+    refusing: dict[str, float] = field(default_factory=dict)
+    losing: set[str] = field(default_factory=set)
     _attempts: Counter[str] = field(default_factory=Counter)
 
     def refusal(self, recipient: str) -> str | None:
@@ -57,7 +63,10 @@ class LocalSmtp:
         if name == "refused":
             return "550 5.1.1 no such mailbox"
         flaky = kind == "flaky" and times.isdecimal() and self._attempts[recipient] <= int(times)
-        if name == "down" or flaky:
+        left = self.refusing.get(recipient, 0)
+        if left > 0:
+            self.refusing[recipient] = left - 1
+        if name == "down" or flaky or left > 0:
             return "451 4.3.0 try again later"
         return None
 
@@ -83,7 +92,7 @@ class LocalSmtp:
                     body=body.get_content().replace("\r\n", "\n") if body else "",
                 )
             )
-            if recipient.startswith("lost@"):
+            if recipient.startswith("lost@") or recipient in self.losing:
                 # aiosmtpd hangs up on a client whose handler was cancelled, and says nothing.
                 raise asyncio.CancelledError
         return "250 2.0.0 taken"

@@ -1,0 +1,152 @@
+"""The command line: `eventwright`. Here are the processes; what operators and developers type is in `cli_*`.
+
+Only what `--help` needs is imported here; each command imports the rest when it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from eventwright.app import cli_admin, cli_events, cli_reviews, cli_runs
+from eventwright.app.console import AsJson, console, perform, show_json
+from eventwright.app.session import read_settings
+
+SERVE = "Serve"
+
+app = typer.Typer(
+    name="eventwright",
+    help="Your LangGraph graph, unchanged, behind events, queues and people.",
+    epilog="Begin with [cyan]eventwright demo[/], or with [cyan]eventwright up[/] and then [cyan]eventwright send[/]. "
+    "Every command has examples: [cyan]eventwright send --help[/].",
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Host = Annotated[str | None, typer.Option(help="Listen on this address instead of EVENTWRIGHT_HOST.")]
+Port = Annotated[int | None, typer.Option(help="Listen on this port instead of EVENTWRIGHT_PORT; 0 for any free one.")]
+Lane = Annotated[str | None, typer.Option(help="Take the runs of this lane instead of EVENTWRIGHT_LANE.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(context: typer.Context, show_version: Annotated[bool, typer.Option("--version", help="The version.")] = False) -> None:
+    if show_version:
+        typer.echo(version("eventwright"))
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(rich_help_panel=SERVE)
+def up(host: Host = None, port: Port = None) -> None:
+    """Start everything: API, worker and scheduler in one process.
+
+    Without any setting it keeps its data in .eventwright (SQLite and a Valkey of its own) and listens on
+    http://127.0.0.1:8585. Ctrl-C finishes what is under way, a second one ends at once.
+
+      [cyan]eventwright up[/]
+      [cyan]EVENTWRIGHT_WORKFLOWS=shop.orders eventwright up --port 9000[/]
+
+    Next: [cyan]eventwright send[/] in another terminal.
+    """
+
+    async def work() -> None:
+        from eventwright.app import processes
+
+        await processes.up(read_settings(host=host, port=port))
+
+    perform(work())
+
+
+@app.command(rich_help_panel=SERVE)
+def api(host: Host = None, port: Port = None) -> None:
+    """Start the HTTP API alone; workers do the rest.
+
+    Any number of APIs and workers go together on one database and one Redis. On one machine they find each
+    other through EVENTWRIGHT_HOME.
+
+      [cyan]eventwright api[/]
+      [cyan]EVENTWRIGHT_API_KEY=$(openssl rand -base64 32) eventwright api --host 0.0.0.0[/]
+
+    Next: [cyan]eventwright worker[/].
+    """
+
+    async def work() -> None:
+        from eventwright.app import processes
+
+        await processes.api(read_settings(host=host, port=port))
+
+    perform(work())
+
+
+@app.command(rich_help_panel=SERVE)
+def worker(
+    lane: Lane = None,
+    burst: Annotated[bool, typer.Option("--burst", help="Finish what is due, then end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start a worker alone: it takes runs as far as they go, retries them, and sees to deadlines.
+
+      [cyan]eventwright worker[/]
+      [cyan]eventwright worker --lane llm[/]
+      [cyan]eventwright worker --burst[/]          finish what is due and end, in a script
+
+    Next: [cyan]eventwright runs[/].
+    """
+    if as_json and not burst:
+        raise typer.BadParameter("goes with --burst; a worker that stays has logs", param_hint="--json")
+
+    async def work() -> None:
+        from eventwright.app import processes
+
+        settings = read_settings(lane=lane)
+        if not burst:
+            return await processes.worker(settings)
+        rested = await processes.burst(settings)
+        if as_json:
+            show_json({"runs": [{"id": run_id, "state": state} for run_id, state in rested.items()]})
+        else:
+            console().print(processes.burst_screen(rested))
+
+    perform(work(), as_json=as_json)
+
+
+@app.command(rich_help_panel=SERVE)
+def demo(once: Annotated[bool, typer.Option("--once", help="End when the story is told.")] = False) -> None:
+    """Watch forty support tickets go through, the hard cases among them; no account, no key.
+
+      [cyan]eventwright demo[/]
+      [cyan]eventwright demo --once[/]             tell the story and end
+
+    Next: [cyan]eventwright up[/].
+    """
+
+    async def work() -> int:
+        from eventwright.app.demo import demo as play
+
+        return await play(once=once)
+
+    perform(work())
+
+
+app.add_typer(cli_events.app)
+app.add_typer(cli_runs.app)
+app.add_typer(cli_reviews.app)
+app.add_typer(cli_admin.app)
+
+
+def main() -> None:
+    """The entry point of the `eventwright` command."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows no “…” shall show something else, and not end the command.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""The command line about events: `send`, `events`, `replay-event`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any, Protocol
+
+import typer
+
+from eventwright.app.cli_runs import LOOK, REPAIR
+from eventwright.app.console import AsJson, console, perform, show_json
+from eventwright.app.session import opened, read_settings, whole_id
+from eventwright.runs.errors import EventwrightError
+from eventwright.runs.event import new_id
+from eventwright.runs.records import EventState
+
+if TYPE_CHECKING:
+    from eventwright.app.composition import App
+    from eventwright.app.problems import Problem
+    from eventwright.runs.event import Event
+
+#: Where an event comes from that was written on the command line.
+SOURCE = "/command-line"
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=LOOK)
+def send(
+    file: Annotated[str | None, typer.Argument(metavar="[FILE]", help="Events as JSON; - is standard input.")] = None,
+    type: Annotated[str | None, typer.Option(help="The event's type; FILE then holds its data alone.")] = None,
+    data: Annotated[str | None, typer.Option(metavar="JSON", help="With --type: the data, instead of FILE.")] = None,
+    id: Annotated[str | None, typer.Option(help="With --type: the event's id; by default a new one.")] = None,
+    source: Annotated[str, typer.Option(help="With --type: who says so.")] = SOURCE,
+    payload_version: Annotated[str, typer.Option(help="With --type: the version of the data's shape.")] = "1",
+    to: Annotated[
+        str | None, typer.Option(metavar="URL", help="The API of another machine; by default this database.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send events. The same event again is a duplicate and starts nothing.
+
+    FILE holds a CloudEvent, a JSON array of them, or one on each line.
+
+      [cyan]eventwright send event.json[/]
+      [cyan]eventwright send --type ticket.created --data '{"sender": "ann@example.org", "text": "Hello"}'[/]
+      [cyan]eventwright send ticket.json --type ticket.created --id ticket-17[/]
+      [cyan]cat events.jsonl | eventwright send - --to https://events.example.org[/]
+
+    Next: [cyan]eventwright runs[/].
+    """
+    if file is None and data is None:
+        raise typer.BadParameter("give a FILE, or --type and --data", param_hint="FILE")
+    if file is not None and data is not None:
+        raise typer.BadParameter("give the data once: in FILE or in --data", param_hint="--data")
+    if type is None and (data is not None or id is not None):
+        raise typer.BadParameter("an event needs a type", param_hint="--type")
+
+    async def work() -> int:
+        attributes = {"specversion": "1.0", "id": id or new_id("cli"), "source": source, "type": type}
+        with _open(file) as stream:
+            if type is None:
+                items = _written(stream)
+            else:
+                raw = stream.read() if data is None else data.encode(errors="surrogateescape")
+                items = _composed(attributes | {"payloadversion": payload_version}, raw)
+            async with _door(to) as door:
+                told = [await _told(item, door) for item in items]
+        if as_json:
+            show_json({"events": told})
+        else:
+            from eventwright.app.screens import sent_screen
+
+            console().print(sent_screen(told))
+        return 1 if any("error" in item for item in told) else 0
+
+    perform(work(), as_json=as_json)
+
+
+def _open(file: str | None) -> IO[bytes]:
+    if file in (None, "-"):
+        return open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: PTH123 - no path
+    return Path(str(file)).open("rb")
+
+
+def _written(stream: IO[bytes]) -> Iterable[Event | Problem]:
+    from eventwright.app.event_files import read_file
+
+    return read_file(stream)
+
+
+def _composed(attributes: dict[str, Any], raw: bytes) -> Iterable[Event | Problem]:
+    """The one event of these attributes and this data, as strictly read as one that came whole."""
+    from eventwright.app.envelopes import STRUCTURED, read_events
+    from eventwright.app.strict_json import parse
+
+    event = json.dumps(attributes | {"data": parse(raw)})
+    return read_events({"content-type": STRUCTURED}, event.encode()).items
+
+
+# -- where they go ---------------------------------------------------------------------------------------------------
+
+
+class Door(Protocol):
+    """Takes one event in, and says what became of it as the API would."""
+
+    async def __call__(self, event: Event) -> dict[str, Any]: ...
+
+
+@asynccontextmanager
+async def _door(to: str | None) -> AsyncIterator[Door]:
+    async with AsyncExitStack() as stack:
+        if to is None:
+            app = await stack.enter_async_context(opened())
+            yield lambda event: _received(app, event)
+        else:
+            settings = read_settings()
+            key = settings.api_key.get_secret_value() if settings.api_key else None
+            yield lambda event: _sent(event, to, key)
+
+
+async def _received(app: App, event: Event) -> dict[str, Any]:
+    from eventwright.app.api_models import AcceptedEvent
+
+    return AcceptedEvent.of(await app.engine.receive(event)).model_dump(mode="json")
+
+
+async def _told(item: Event | Problem, door: Door) -> dict[str, Any]:
+    """What became of one item: its runs, or why not."""
+    from eventwright.app.problems import Problem, problem_of
+    from eventwright.queue.intake import EventConflict, EventRefused
+
+    if isinstance(item, Problem):
+        return {"id": None, "source": None, "error": item.document()}
+    try:
+        return await door(item)
+    except (EventConflict, EventRefused) as error:
+        return {"id": item.id, "source": item.source, "error": problem_of(error).document()}
+
+
+# -- events that are there -------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=LOOK)
+def events(
+    state: Annotated[EventState | None, typer.Option(help="Only events in this state.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, the newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List the events that came in, the newest first, with what became of each.
+
+      [cyan]eventwright events[/]
+      [cyan]eventwright events --state refused[/]      what fitted no payload model
+
+    Next: [cyan]eventwright replay-event EVENT[/], when the workflow knows the event.
+    """
+
+    async def work() -> None:
+        from eventwright.app.api_models import EventPage, StoredEvent
+        from eventwright.app.screens import events_screen
+
+        async with opened() as app:
+            found = await app.store.events(state=state, limit=limit + 1)
+            page = found[:limit]
+            if as_json:
+                following = page[-1].event.uid if len(found) > limit else None
+                show_json(EventPage(items=[StoredEvent.of(stored) for stored in page], next=following))
+            else:
+                console().print(events_screen(page, await app.store.now()))
+
+    perform(work(), as_json=as_json)
+
+
+@app.command(rich_help_panel=REPAIR)
+def replay_event(
+    event: Annotated[str, typer.Argument(metavar="EVENT", help="A stored event's uid, or its beginning or end.")],
+    as_json: AsJson = False,
+) -> None:
+    """Take a refused event in once more, as the code is now.
+
+      [cyan]eventwright replay-event 5c0e77d1[/]
+
+    Next: [cyan]eventwright runs[/].
+    """
+
+    async def work() -> None:
+        from eventwright.app.api_models import AcceptedEvent
+        from eventwright.app.screens import sent_screen
+
+        async with opened() as app:
+            receipt = await app.engine.receive_again(await whole_id(app.store, "event", event))
+            item = AcceptedEvent.of(receipt).model_dump(mode="json")
+            if as_json:
+                show_json({"events": [item]})
+            else:
+                console().print(sent_screen([item]))
+
+    perform(work(), as_json=as_json)

@@ -1,0 +1,51 @@
+"""Logs go to stderr: lines for a person at a terminal, one JSON object a line for everything that collects logs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from eventwright.app.telling import plain
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Let every library of this process log there, from `level` on."""
+    terminal = sys.stderr.isatty()
+    moment = structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "iso", utc=not terminal)
+    line: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if terminal:
+        line += [_harmless, structlog.dev.ConsoleRenderer(pad_event_to=0, pad_level=False)]
+    else:
+        line += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, moment],
+            processors=line,
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+
+
+def _harmless(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A stranger's text may stand in a log line; JSON escapes it by itself."""
+    return {name: plain(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def warn_on_stderr() -> None:
+    """The logs of a command that answers and ends: warnings alone, each a plain line."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Warning())
+    logging.getLogger().handlers = [handler]
+    logging.getLogger().setLevel(logging.WARNING)
+
+
+class _Warning(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(f"{record.levelname.lower()}: {record.getMessage()}")

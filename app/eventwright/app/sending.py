@@ -1,0 +1,93 @@
+"""`send`: an event comes in from Python, in this process or on another machine.
+
+await send("ticket.created", {"sender": "ann@example.org", "text": "..."})
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eventwright.app.api_models import Accepted, AcceptedEvent
+from eventwright.app.envelopes import to_structured
+from eventwright.app.problems import ProblemType, problem_of
+from eventwright.app.settings import Settings
+from eventwright.runs.errors import EventwrightError
+from eventwright.runs.event import Event, new_id
+from eventwright.tools.event_api import post_event
+
+if TYPE_CHECKING:
+    from eventwright.app.composition import App
+
+#: Where events come from that do not say.
+SOURCE = "/python"
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - this is where not to connect to
+
+
+class NotAccepted(EventwrightError, ValueError):
+    """The event was not accepted; `problem` is the problem document that says why."""
+
+    def __init__(self, event: Event, problem: dict[str, Any]) -> None:
+        self.event, self.problem = event, problem
+        words = problem.get("detail") or problem.get("title") or "no reason was given"
+        super().__init__(f"event {event.id!r} was not accepted ({problem.get('status')}): {words}")
+
+
+async def send(
+    event: Event | str,
+    data: Any = None,
+    *,
+    id: str | None = None,
+    source: str = SOURCE,
+    to: str | App | None = None,
+    key: str | None = None,
+) -> dict[str, Any]:
+    """Send an event; when this returns, the event and its runs are committed.
+
+    Args:
+        event: an Event, or the type of one.
+        data: its payload, JSON; goes with a type.
+        id: unique for its source; sent again with the same id, the event counts once. Default a new one.
+        source: who says so, a URI reference; goes with a type.
+        to: another machine's `http://host:port`, or an open App; default the service that the settings name.
+        key: that service's EVENTWRIGHT_API_KEY; default the settings' own, for the service that they name.
+
+    Returns:
+        `{"id", "source", "duplicate", "runs": [{"id", "workflow", "state"}]}`.
+
+    Raises:
+        NotAccepted: it was refused, with the problem document.
+        Unreachable: nobody answers there.
+        ValueError: the data is not JSON, or an attribute is not what CloudEvents allows.
+    """
+    if isinstance(event, str):
+        event = Event(id=id or new_id("sent"), source=source, type=event, data=data)
+    # Both ways take what can be sent, and nothing else.
+    headers, body = to_structured(event)
+    if to is not None and not isinstance(to, str):
+        return await _receive(to, event)
+    if to is None:
+        settings = Settings()
+        to = address_of(settings)
+        key = key or (settings.api_key.get_secret_value() if settings.api_key else None)
+    reply = await post_event(to, headers, body, key=key)
+    if not reply.accepted:
+        raise NotAccepted(event, reply.document)
+    (accepted,) = Accepted.model_validate(reply.document).events
+    return accepted.model_dump(mode="json")
+
+
+def address_of(settings: Settings) -> str:
+    """The URL of the service that these settings describe, for a client on the same machine."""
+    host = _EVERYWHERE.get(settings.host, settings.host)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+async def _receive(app: App, event: Event) -> dict[str, Any]:
+    try:
+        receipt = await app.engine.receive(event)
+    except EventwrightError as error:
+        problem = problem_of(error)
+        if problem.type is ProblemType.INTERNAL:
+            raise
+        raise NotAccepted(event, problem.document()) from error
+    return AcceptedEvent.of(receipt).model_dump(mode="json")

@@ -1,0 +1,268 @@
+"""The support workflow: a customer writes, the customer gets one answer, and a refund if one is due.
+
+Read it from the top as the business does it. Models advise: what a ticket is about, how urgent it is, how the reply
+reads. Code decides everything else, and a person decides wherever a policy or a question at the bottom says so.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Literal, Self, TypedDict
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, interrupt
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from eventwright.graphs.judgement import choose, classify, draft
+from eventwright.graphs.support_rules import an_address, one_line, the_one_amount
+from eventwright.graphs.workflow import On, Workflow
+from eventwright.guardrails.policy import Backoff, Policy, Rule, always, review
+from eventwright.guardrails.verdicts import Rejected
+from eventwright.tools import crm, mail, payments
+
+# -- what the business has decided ---------------------------------------------------------------------------------
+
+#: Which team answers which type of ticket.
+TEAMS = {
+    "card_delivery": "cards",
+    "card_problem": "cards",
+    "payment_problem": "payments",
+    "charges_and_fees": "payments",
+    "refund_request": "payments",
+    "identity_and_account": "accounts",
+    "exchange_rates": "payments",
+    "other": "front desk",
+}
+PRIORITIES = ("low", "normal", "high", "urgent")
+#: Up to here a first refund needs nobody, by currency. In any other currency a person is asked.
+REFUND_LIMITS = {"EUR": Decimal("100.00"), "GBP": Decimal("85.00"), "USD": Decimal("110.00")}
+#: Who answers the questions of which node.
+WHO_DECIDES = {
+    "classify": "the front desk",
+    "ask_sender": "the front desk",
+    "ask_about_stranger": "the front desk",
+    "refund": "the payments team",
+    "repeat_refund": "the payments team",
+    "draft_reply": "the front desk",
+    "send_reply": "the mail administrator",
+}
+#: What is sent when no model can be reached, however often it is tried.
+PREPARED_REPLY = """\
+Hello,
+
+thank you for your message. It has reached us, and a colleague will read it and answer you in person.
+
+Kind regards,
+Your support team"""
+
+
+def over_limit(refund: Any) -> bool | str:
+    """Whether the payments team must approve a refund, and why."""
+    limit = REFUND_LIMITS.get(refund.currency)
+    if limit is None:
+        return f"there is no limit for refunds in {refund.currency}"
+    return f"{refund.amount} {refund.currency} is above the limit of {limit}" if refund.amount > limit else False
+
+
+# -- what comes in -------------------------------------------------------------------------------------------------
+
+
+class Ticket(BaseModel):
+    """A message from a customer, as the help desk's webhook brings it. Version 1."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    #: An e-mail address; the web form lets customers leave it out.
+    sender: str | None = Field(None, max_length=254)
+    subject: str = Field("", max_length=500)
+    text: str = Field(min_length=1, max_length=10_000)
+
+
+class TicketWithAmount(Ticket):
+    """Version 2: the form asks those who want money back how much it was."""
+
+    amount: Decimal | None = Field(None, gt=0, max_digits=14, decimal_places=2)
+    currency: str | None = Field(None, pattern=r"^[A-Z]{3}$")
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.amount is None) != (self.currency is None):
+            raise ValueError("amount and currency come together")
+        return self
+
+
+class TicketState(TypedDict, total=False):
+    """What is known of a ticket so far."""
+
+    sender: str | None
+    subject: str
+    text: str
+    amount: str | None
+    currency: str | None
+    type: str
+    team: str
+    priority: str
+    #: The address under which a person knows a sender whom the account book does not.
+    known_as: str
+    account: dict[str, Any] | None
+    #: What the customer is told about the refund.
+    refund: str
+    reply: str
+
+
+# -- what happens, in this order -----------------------------------------------------------------------------------
+
+
+async def detect_type(state: TicketState) -> TicketState:
+    """What is the ticket about? Below the policy's confidence a person says it."""
+    material = f"subject: {one_line(state['subject'])}\nmessage: {state['text']}"
+    judgement = await classify(material, list(TEAMS), instructions="What is this customer's message about?")
+    return {"type": judgement.value}
+
+
+async def assess(state: TicketState) -> TicketState:
+    """Which team answers, by the table; how urgent it is, by the model."""
+    question = "How urgent is this customer's message?"
+    priority = await choose(f"message: {state['text']}", PRIORITIES, instructions=question)
+    return {"team": TEAMS[state["type"]], "priority": priority.value}
+
+
+def who_writes(state: TicketState) -> Literal["ask_sender", "look_up_account"]:
+    return "look_up_account" if mail.ADDRESS.fullmatch(state["sender"] or "") else "ask_sender"
+
+
+async def ask_sender(state: TicketState) -> Command[Literal["look_up_account", "__end__"]]:
+    """Without an address nobody can be answered: a person finds it, or says that there is none."""
+    answer = interrupt(
+        {
+            "kind": "missing_data",
+            "question": "Who sent this ticket? It has no usable address. Reject it if that cannot be found out.",
+            "arguments": {"sender": state["sender"]},
+            "allowed": ["respond", "reject"],
+        },
+        response_schema=an_address("sender"),
+    )
+    if answer is False:
+        return Command(goto="__end__")
+    return Command(goto="look_up_account", update={"sender": answer["sender"].strip()})
+
+
+async def look_up_account(state: TicketState) -> TicketState:
+    """Whose address is it?"""
+    account = await crm.find_account(state.get("known_as") or state["sender"])
+    return {"account": account and account.model_dump()}
+
+
+def whose_ticket(state: TicketState) -> Literal["ask_about_stranger", "check_refund", "draft_reply"]:
+    if not state["account"]:
+        return "ask_about_stranger"
+    return "check_refund" if state["type"] == "refund_request" else "draft_reply"
+
+
+async def ask_about_stranger(state: TicketState) -> Command[Literal["look_up_account", "draft_reply", "__end__"]]:
+    """Nobody by this address is a customer: a person says who it is, or lets a stranger be answered, or does not."""
+    address = state.get("known_as") or state["sender"]
+    answer = interrupt(
+        {
+            "question": f"{address} is no customer's address. Approve: answer all the same. Respond: the address of "
+            "the customer who this is. Reject: no answer.",
+            "arguments": {"address": address},
+            "allowed": ["approve", "respond", "reject"],
+        },
+        response_schema=an_address("email"),
+    )
+    if isinstance(answer, dict):
+        return Command(goto="look_up_account", update={"known_as": answer["email"].strip()})
+    return Command(goto="draft_reply") if answer else Command(goto="__end__")
+
+
+async def check_refund(state: TicketState) -> Command[Literal["refund", "repeat_refund", "draft_reply"]]:
+    """Is it clear how much the customer wants back, and is it the first time?"""
+    stated, currency = state.get("amount"), state.get("currency")
+    wanted = (Decimal(stated), currency) if stated and currency else the_one_amount(state["text"])
+    if wanted is None:
+        return Command(goto="draft_reply", update={"refund": "Please write to us which amount you would like back."})
+    earlier = await payments.refunds_of((state["account"] or {})["id"])
+    amount, currency = wanted
+    update = {"amount": str(amount), "currency": currency}
+    return Command(goto="repeat_refund" if earlier else "refund", update=update)
+
+
+async def give_refund(state: TicketState) -> TicketState:
+    """Give the money back, as far as the policy of the node lets it. A no is told politely."""
+    account_id, amount = (state["account"] or {})["id"], Decimal(state["amount"] or 0)
+    try:
+        given = await payments.refund(account_id, amount, state["currency"], reason="asked for in a support ticket")
+    except Rejected:
+        return {"refund": "We are sorry: we have looked at your refund and cannot give it."}
+    return {"refund": f"We have given you back {given.amount} {given.currency} (number {given.id[-8:]})."}
+
+
+async def draft_reply(state: TicketState) -> TicketState:
+    """The model writes; what was done, and who has the ticket, is added by code."""
+    name = (state["account"] or {}).get("name", "")
+    material = f"type: {state['type']}\ncustomer: {name}\nmessage: {state['text']}"
+    written = await draft(material, instructions="Write a short, polite reply. Promise nothing.")
+    facts = [state.get("refund"), f"Your message is with our {state['team']} team, priority {state['priority']}."]
+    return {"reply": "\n\n".join([written.value, *filter(None, facts)])}
+
+
+async def send_reply(state: TicketState) -> None:
+    """One mail, once. To a customer it goes to the address that the account book has, whoever wrote."""
+    to = (state["account"] or {}).get("email") or state["sender"]
+    await mail.send(to, f"Re: {one_line(state['subject']) or 'your message'}", state["reply"])
+
+
+# -- the graph, and what each node may do ----------------------------------------------------------------------------
+
+graph = StateGraph(TicketState)
+graph.add_node("classify", detect_type)
+graph.add_node("assess", assess)
+graph.add_node("ask_sender", ask_sender)
+graph.add_node("look_up_account", look_up_account)
+graph.add_node("ask_about_stranger", ask_about_stranger)
+graph.add_node("check_refund", check_refund)
+graph.add_node("refund", give_refund)
+graph.add_node("repeat_refund", give_refund)
+graph.add_node("draft_reply", draft_reply)
+graph.add_node("send_reply", send_reply)
+graph.add_edge(START, "classify")
+graph.add_edge("classify", "assess")
+graph.add_conditional_edges("assess", who_writes)
+graph.add_conditional_edges("look_up_account", whose_ticket)
+graph.add_edge("refund", "draft_reply")
+graph.add_edge("repeat_refund", "draft_reply")
+graph.add_edge("draft_reply", "send_reply")
+graph.add_edge("send_reply", END)
+
+support = Workflow(
+    "support",
+    version="1",
+    graph=graph,
+    description="answers customers' messages, and gives money back within limits",
+    triggers=[On("ticket.created", payload={"1": Ticket, "2": TicketWithAmount})],
+    policies={
+        "classify": Policy(
+            min_confidence=0.80, otherwise=review("Which kind of ticket is this?"), retries=3, fallback="other"
+        ),
+        "assess": Policy(retries=3, fallback="normal"),
+        "look_up_account": Policy(tools=[crm.find_account], retries=3, timeout=10),
+        "check_refund": Policy(tools=[payments.refunds_of], retries=3, timeout=10),
+        "refund": Policy(
+            tools=[payments.refund],
+            approve_when=Rule("refund_limit", over_limit, version="1"),
+            approval=review("May this refund be given?"),
+            retries=3,
+        ),
+        "repeat_refund": Policy(
+            tools=[payments.refund],
+            approve_when=always,
+            approval=review("This customer had a refund before. May another one be given?"),
+            retries=3,
+        ),
+        "draft_reply": Policy(
+            min_confidence=0.50, otherwise=review("May this reply be sent?"), retries=3, fallback=PREPARED_REPLY
+        ),
+        "send_reply": Policy(tools=[mail.send], retries=2, backoff=Backoff(first=10.0, most=600.0), timeout=60),
+    },
+)

@@ -1,0 +1,165 @@
+"""Workflows whose tools are of every class and act on a provider that keeps its own ledger, whatever happens to us."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import operator
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, TypedDict
+
+from langgraph.graph import END, START, StateGraph
+
+from eventwright.graphs.workflow import On, Workflow
+from eventwright.guardrails.policy import Backoff, Policy, always, review
+from eventwright.tools.contract import Call, NotDone, tool
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A system outside: a file with one line for everything that happened there."""
+
+    path: Path
+
+    def record(self, what: str, call: Call, *, once: bool = False) -> None:
+        """Write a line; with `once`, none if this key has one: the provider honours our idempotency key."""
+        with self.path.open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not (once and self.find(what, call.idempotency_key)):
+                line = {"what": what, "run": call.run_id, "key": call.idempotency_key, "attempt": call.attempt}
+                file.write(json.dumps(line) + "\n")
+
+    def lines(self) -> list[dict]:
+        """Everything that happened, in order."""
+        return [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+
+    def find(self, what: str, key: str | None = None) -> list[dict]:
+        """What happened of this kind, in order."""
+        return [line for line in self.lines() if line["what"] == what and key in (None, line["key"])]
+
+
+@tool
+async def doze(seconds: float, call: Call) -> None:
+    """Sleep, in company."""
+    provider = call.use(Provider)
+    provider.record("doze", call)
+    await asyncio.sleep(seconds)
+    provider.record("woke", call)
+
+
+@tool(writes="keyed")
+async def pay(seconds: float, call: Call) -> None:
+    """Pay, once for a key."""
+    await asyncio.sleep(seconds / 2)
+    call.use(Provider).record("pay", call, once=True)
+    await asyncio.sleep(seconds / 2)
+
+
+async def posted(seconds: float, call: Call) -> str | None:
+    """Whether it was posted."""
+    return "posted" if call.use(Provider).find("post", call.idempotency_key) else None
+
+
+@tool(writes="verifiable", verify=posted)
+async def post(seconds: float, call: Call) -> str:
+    """Post something that can be looked up."""
+    await asyncio.sleep(seconds / 2)
+    call.use(Provider).record("post", call)
+    await asyncio.sleep(seconds / 2)
+    return "posted"
+
+
+@tool(writes="plain")
+async def shout(seconds: float, call: Call) -> None:
+    """Shout; nobody can tell afterwards whether it was heard."""
+    await asyncio.sleep(seconds / 2)
+    call.use(Provider).record("shout", call)
+    await asyncio.sleep(seconds / 2)
+
+
+@tool(writes="keyed")
+async def stumble(call: Call) -> None:
+    """Fail the first time."""
+    call.use(Provider).record("stumble", call)
+    if call.attempt == 1:
+        raise NotDone("the first time fails")
+
+
+class State(TypedDict, total=False):
+    seconds: float
+    steps: Annotated[list[str], operator.add]
+
+
+async def nap(state: State) -> State:
+    await doze(state["seconds"])
+    return {"steps": ["nap"]}
+
+
+async def buy(state: State) -> State:
+    await pay(state["seconds"])
+    return {"steps": ["buy"]}
+
+
+async def publish(state: State) -> State:
+    await post(state["seconds"])
+    return {"steps": ["publish"]}
+
+
+async def cheer(state: State) -> State:
+    await shout(state["seconds"])
+    return {"steps": ["cheer"]}
+
+
+async def trip(state: State) -> State:
+    await stumble()
+    return {"steps": ["trip"]}
+
+
+async def hog(state: State) -> State:
+    await doze(0.0)
+    time.sleep(state["seconds"])  # noqa: ASYNC251 - the careless node that the test is about
+    return {"steps": ["hog"]}
+
+
+def in_a_row(**nodes: object) -> StateGraph:
+    """A graph of these nodes, one after the other."""
+    graph = StateGraph(State)
+    for name, node in nodes.items():
+        graph.add_node(name, node)
+    for before, after in zip((START, *nodes), (*nodes, END), strict=True):
+        graph.add_edge(before, after)
+    return graph
+
+
+def workflow(name: str, graph: StateGraph, **policies: Policy) -> Workflow:
+    return Workflow(name, version="1", graph=graph, triggers=[On(name)], policies=policies)
+
+
+def may(*tools: object, **more: object) -> Policy:
+    return Policy(tools=list(tools), **more)
+
+
+naps = workflow("naps", in_a_row(first=nap, second=nap, third=nap), first=may(doze), second=may(doze), third=may(doze))
+chores = workflow(
+    "chores",
+    in_a_row(nap=nap, buy=buy, publish=publish, cheer=cheer),
+    nap=may(doze),
+    buy=may(pay),
+    publish=may(post),
+    cheer=may(shout),
+)
+hogging = workflow("hogging", in_a_row(hog=hog, nap=nap), hog=may(doze), nap=may(doze))
+tripping = workflow("tripping", in_a_row(trip=trip), trip=may(stumble, retries=1, backoff=Backoff(first=0.2, most=0.2)))
+asking = workflow("asking", in_a_row(buy=buy), buy=may(pay, approve_when=always))
+hurrying = workflow(
+    "hurrying",
+    in_a_row(buy=buy),
+    buy=may(pay, approve_when=always, approval=review(deadline=timedelta(seconds=0.5), default="approve")),
+)
+
+ALL: Sequence[Workflow] = (naps, chores, hogging, tripping, asking, hurrying)

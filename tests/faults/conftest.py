@@ -1,0 +1,145 @@
+"""What the tests of faults share: a service of several processes, some of which are about to be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import pytest
+
+from eventwright.app.composition import App, open_app
+from eventwright.app.settings import Settings
+from eventwright.runs.event import Event, new_id
+from eventwright.runs.records import Run
+from eventwright.runs.states import FINAL
+
+HERE = Path(__file__).parent
+
+
+class Service:
+    """A database, a Redis and a provider, and the processes that share them."""
+
+    #: Times for tests that are not about the usual ones.
+    brisk: ClassVar = {"lease_seconds": 1.5, "heartbeat_seconds": 0.5, "sweep_seconds": 0.5}
+
+    def __init__(self, folder: Path, database_url: str, redis_url: str, chores: ModuleType) -> None:
+        self.folder = folder
+        self.urls = {"database_url": database_url, "redis_url": redis_url}
+        self.chores = chores
+        self.provider = chores.Provider(folder / "ledger")
+        self._processes: dict[asyncio.subprocess.Process, Path] = {}
+
+    def settings(self, **changes: Any) -> Settings:
+        return Settings(**{"home": self.folder, **self.urls, **changes})
+
+    # -- processes ---------------------------------------------------------------------------------------------------
+
+    async def start(self, *, go: Path | None = None, **changes: Any) -> asyncio.subprocess.Process:
+        """A worker in a process of its own, open; with `go`, it begins to work when that file is there."""
+        settings = self.settings(**changes).model_dump(exclude_none=True, exclude_unset=True)
+        environment = {f"EVENTWRIGHT_{name.upper()}": str(value) for name, value in settings.items()}
+        log = self.folder / f"worker-{len(self._processes)}.log"
+        command = (sys.executable, "-W", "error", HERE / "worker_process.py", self.provider.path, *([go] if go else []))
+        with log.open("w") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=errors, env=os.environ | environment
+            )
+        self._processes[process] = log
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"open\n", log.read_text()
+        return process
+
+    def log(self, process: asyncio.subprocess.Process) -> str:
+        """What the process has logged so far."""
+        return self._processes[process].read_text()
+
+    async def end_all(self) -> None:
+        for process, log in self._processes.items():
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGKILL)
+            await process.communicate()
+            print(f"--- {log.name}, exit code {process.returncode}\n{log.read_text()[-4000:]}")  # noqa: T201
+
+    @asynccontextmanager
+    async def app(self, **changes: Any) -> AsyncIterator[App]:
+        """A process that sends and asks; this one."""
+        settings = self.settings(**changes)
+        async with open_app(settings, workflows=self.chores.ALL, resources=[self.provider]) as app:
+            yield app
+
+    @asynccontextmanager
+    async def working(self, **changes: Any) -> AsyncIterator[App]:
+        """The same, at work; drained at the end."""
+        async with self.app(**changes) as app:
+            stopping = asyncio.Event()
+            work = asyncio.create_task(app.work(stopping))
+            try:
+                yield app
+            finally:
+                stopping.set()
+                await work
+
+    # -- what is done and waited for ----------------------------------------------------------------------------------
+
+    async def send(self, app: App, workflow: str, count: int = 1, *, seconds: float = 0.0) -> list[str]:
+        """Events that start runs of the workflow: the runs' ids."""
+        events = [
+            Event(id=new_id("event"), source="/test", type=workflow, data={"seconds": seconds}) for _ in range(count)
+        ]
+        receipts = await asyncio.gather(*(app.engine.receive(event) for event in events))
+        return [receipt.runs[0].id for receipt in receipts]
+
+    async def runs(self, app: App, ids: Sequence[str]) -> list[Run]:
+        return list(await asyncio.gather(*(app.store.run(run_id) for run_id in ids)))
+
+    async def final(self, app: App, ids: Sequence[str]) -> list[Run]:
+        """The runs, once all of them are final; pytest's timeout is the only limit."""
+        waiting = set(ids)
+        while waiting:
+            waiting -= {run.id for run in await self.runs(app, sorted(waiting)) if run.state in FINAL}
+            await asyncio.sleep(0.05)
+        return await self.runs(app, ids)
+
+    async def eventually(self, holds: Callable[[], Awaitable[object]] | Callable[[], object]) -> None:
+        """Wait until something holds; pytest's timeout is the only limit."""
+        while True:
+            answer = holds()
+            if await answer if asyncio.iscoroutine(answer) else answer:
+                return
+            await asyncio.sleep(0.02)
+
+    # -- what happened -----------------------------------------------------------------------------------------------
+
+    def ledger(self, what: str) -> Counter[str]:
+        """How often this happened at the provider, by run."""
+        return Counter(line["run"] for line in self.provider.find(what))
+
+    def together(self) -> int:
+        """How many naps were taken at the same time, at most."""
+        asleep = most = 0
+        for line in self.provider.lines():
+            asleep += {"doze": 1, "woke": -1}.get(line["what"], 0)
+            most = max(most, asleep)
+        return most
+
+
+@pytest.fixture
+def chores(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(HERE)
+    return importlib.import_module("chores")
+
+
+@pytest.fixture
+async def service(tmp_path: Path, database_url: str, redis_url: str, chores: ModuleType) -> AsyncIterator[Service]:
+    service = Service(tmp_path, database_url, redis_url, chores)
+    yield service
+    await service.end_all()
