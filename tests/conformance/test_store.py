@@ -330,10 +330,13 @@ class TestFence:
 
 
 class TestBatches:
-    async def test_nothing_of_a_refused_unit_is_written_and_all_of_its_neighbours_is(self, store: Store) -> None:
+    @pytest.mark.parametrize("before", ["event", "rows", "journal", "nothing"])
+    async def test_nothing_of_a_refused_unit_is_written_and_all_of_its_neighbours_is(
+        self, store: Store, before: str
+    ) -> None:
         runs = [await begin(store) for _ in range(8)]
         done = await begin(store, RunState.COMPLETED)
-        review = question(done.id, deadline=NOW)
+        bells_before = await bells(store)
 
         async def fine(run: Run) -> None:
             async with store.write() as tx:
@@ -342,13 +345,16 @@ class TestBatches:
 
         async def refused() -> None:
             async with store.write() as tx:
-                tx.put_visit(Visit(run_id=done.id, node="n", visit=1, place="p"))
-                tx.note(done.id, actor="test", data={})
-                tx.open_review(review)
-                tx.wake(done.id, lane="default", at=NOW)
+                if before == "event":
+                    tx.add_event(event("refused"), EventState.ACCEPTED)
+                if before == "rows":
+                    tx.put_visit(Visit(run_id=done.id, node="n", visit=1, place="p"))
+                    tx.wake(done.id, lane="default", at=NOW)
+                if before == "journal":
+                    tx.note(done.id, actor="test", data={})
                 tx.move(done.id, RunState.PROCESSING, actor="test")
+                tx.open_review(question(done.id, deadline=NOW))
 
-        bells_before = await bells(store)
         answers = await asyncio.gather(*map(fine, runs[:4]), refused(), *map(fine, runs[4:]), return_exceptions=True)
 
         assert [type(answer) for answer in answers if answer is not None] == [IllegalMove]
@@ -358,6 +364,7 @@ class TestBatches:
         past = await store.history(done.id)
         assert (past.visits, past.reviews) == ({}, ())
         assert len(await store.journal(done.id)) == 1
+        assert await store.accepted_event("/tests", "refused") is None
         assert await store.due_timers(limit=10) == []
         assert await bells(store) == bells_before
 

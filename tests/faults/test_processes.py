@@ -19,6 +19,13 @@ import sqlalchemy as sa
 from eventwright.runs.records import Decision, DecisionType, ReviewKind, ReviewState
 from eventwright.runs.states import RunState
 
+#: A test runs on the store where it has more to say; on the other one when there is time.
+ON_SQLITE = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.soak)], indirect=True
+)
+ON_POSTGRES = pytest.mark.parametrize(
+    "database_url", ["postgres", pytest.param("sqlite", marks=pytest.mark.soak)], indirect=True
+)
 #: The promise is ten seconds; a busy machine gets twice as many.
 TAKEN_OVER_WITHIN = 20.0
 
@@ -52,8 +59,8 @@ class TestAWorkerThatIsKilled:
         go = tmp_path / "go"
         killed, heir = await asyncio.gather(service.start(), service.start(go=go))
         async with service.app() as app:
-            ids = await service.send(app, "chores", 50, seconds=0.4)
-            await service.eventually(lambda: len(service.ledger("pay")) >= 10)
+            ids = await service.send(app, "chores", 50, seconds=0.3)
+            await service.eventually(lambda: len(service.ledger("shout")) >= 5)
             go.touch()
             killed.kill()
             died = datetime.now(UTC)
@@ -84,12 +91,13 @@ async def resting(service: Any, app: Any, ids: list[str]) -> bool:
 
 
 class TestAWorkerThatIsFrozen:
+    @ON_SQLITE
     async def test_it_is_fenced_off_and_what_it_does_when_it_wakes_is_refused(
         self, service: Any, database_url: str
     ) -> None:
         frozen = await service.start(**service.brisk)
         async with service.app(**service.brisk) as app:
-            ids = await service.send(app, "chores", 5, seconds=1.0)
+            ids = await service.send(app, "chores", 5, seconds=0.5)
             await service.eventually(lambda: len(service.ledger("doze")) == 5)
             with no_writer(database_url):
                 frozen.send_signal(signal.SIGSTOP)
@@ -110,12 +118,13 @@ class TestAWorkerThatIsFrozen:
 
 
 class TestAWorkerThatIsBlocked:
+    @ON_POSTGRES
     async def test_a_node_that_blocks_the_loop_past_the_lease_loses_no_run(self, service: Any, tmp_path: Path) -> None:
         blocked = await service.start(**service.brisk)
         async with service.app(**service.brisk) as app:
-            ids = await service.send(app, "naps", 20, seconds=0.3)
+            ids = await service.send(app, "naps", 20, seconds=0.6)
             await service.eventually(lambda: len(service.ledger("doze")) == 20)
-            hogs = await service.send(app, "hogging", 3, seconds=4.0)
+            hogs = await service.send(app, "hogging", seconds=2.5)
             await service.eventually(lambda: service.ledger("doze")[hogs[0]])
             async with service.working(**service.brisk):
                 runs = await service.final(app, ids + hogs)
@@ -126,6 +135,7 @@ class TestAWorkerThatIsBlocked:
 
 
 class TestAWorkerThatIsEnded:
+    @ON_SQLITE
     async def test_running_nodes_finish_and_runs_are_handed_back_without_an_attempt(self, service: Any) -> None:
         ended = await service.start()
         async with service.app() as app:
@@ -143,6 +153,7 @@ class TestAWorkerThatIsEnded:
 
 
 class TestManyAtOnce:
+    @ON_SQLITE
     async def test_one_worker_attends_to_two_hundred_runs_at_once_and_rq_info_shows_it(
         self, service: Any, redis_url: str
     ) -> None:
@@ -158,6 +169,7 @@ class TestManyAtOnce:
         assert service.ledger("woke") == dict.fromkeys(ids, 3)
         assert service.together() > 20
 
+    @ON_POSTGRES
     async def test_two_workers_and_two_senders_do_every_chore_once(self, service: Any) -> None:
         await service.start(**service.brisk)
         async with service.working(**service.brisk) as one, service.app(**service.brisk) as other:

@@ -1,4 +1,4 @@
-"""The support workflow, exceptions first: on the real account book, the real ledger of refunds and a real mail server."""
+"""The support workflow, exceptions first, on the real account book, the real ledger and a real mail server."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def ticket(text: str = CLEAR, sender: str | None = ANN.email, **more: Any) -> di
     return {"sender": sender, "subject": "My card", "text": text, **more}
 
 
-# -- what is not clear goes to a person ------------------------------------------------------------------------------
+# -- what is not clear goes to a person --------------------------------------------------------------------------------
 
 
 async def test_a_ticket_that_nobody_can_classify_is_classified_by_a_person(outside: Outside) -> None:
@@ -154,7 +154,7 @@ async def test_a_stranger_gets_no_refund(outside: Outside) -> None:
         assert "payments.refund" not in [effect.tool for effect in await run.effects()]
 
 
-# -- money ------------------------------------------------------------------------------------------------------------
+# -- money -------------------------------------------------------------------------------------------------------------
 
 
 async def test_a_refund_within_the_limit_is_given_once_and_told_to_the_customer(outside: Outside) -> None:
@@ -409,7 +409,7 @@ async def test_a_subject_cannot_write_lines_into_the_head_of_the_mail(outside: O
     assert len(one_line("long " * 500)) <= 200
 
 
-# -- the model ----------------------------------------------------------------------------------------------------------
+# -- the model ---------------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -482,7 +482,7 @@ async def test_an_unsure_draft_is_read_by_a_person_before_it_is_sent(outside: Ou
         assert "it left today" in outside.smtp.messages[0].body
 
 
-# -- the plain case, and what is written down ----------------------------------------------------------------------------
+# -- the plain case, and what is written down --------------------------------------------------------------------------
 
 
 async def test_a_clear_ticket_of_a_customer_is_answered_without_anybody(outside: Outside) -> None:

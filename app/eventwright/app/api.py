@@ -28,7 +28,12 @@ def create_api(app: App, *, ending: asyncio.Event | None = None, patience: float
     """
     # FastAPI's pages for the document load their scripts from a server of somebody else's.
     api = FastAPI(
-        title="Eventwright", version=version("eventwright"), docs_url=None, redoc_url=None, redirect_slashes=False
+        title="Eventwright",
+        version=version("eventwright"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     api.state.eventwright = app
     api.state.ending = ending or asyncio.Event()

@@ -5,15 +5,15 @@ Only what `--help` needs is imported here; each command imports the rest when it
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from eventwright.app import cli_admin, cli_events, cli_reviews, cli_runs
-from eventwright.app.console import AsJson, console, perform, show_json
+from eventwright.app.console import AsJson, perform, show, show_json
 from eventwright.app.session import read_settings
 
 SERVE = "Serve"
@@ -35,7 +35,9 @@ Lane = Annotated[str | None, typer.Option(help="Take the runs of this lane inste
 
 
 @app.callback(invoke_without_command=True)
-def _root(context: typer.Context, show_version: Annotated[bool, typer.Option("--version", help="The version.")] = False) -> None:
+def _root(
+    context: typer.Context, show_version: Annotated[bool, typer.Option("--version", help="The version.")] = False
+) -> None:
     if show_version:
         typer.echo(version("eventwright"))
     elif context.invoked_subcommand is None:
@@ -44,7 +46,7 @@ def _root(context: typer.Context, show_version: Annotated[bool, typer.Option("--
 
 @app.command(rich_help_panel=SERVE)
 def up(host: Host = None, port: Port = None) -> None:
-    """Start everything: API, worker and scheduler in one process.
+    """Start everything in one process: API, worker, scheduler.
 
     Without any setting it keeps its data in .eventwright (SQLite and a Valkey of its own) and listens on
     http://127.0.0.1:8585. Ctrl-C finishes what is under way, a second one ends at once.
@@ -65,7 +67,7 @@ def up(host: Host = None, port: Port = None) -> None:
 
 @app.command(rich_help_panel=SERVE)
 def api(host: Host = None, port: Port = None) -> None:
-    """Start the HTTP API alone; workers do the rest.
+    """Start the HTTP API alone.
 
     Any number of APIs and workers go together on one database and one Redis. On one machine they find each
     other through EVENTWRIGHT_HOME.
@@ -90,7 +92,9 @@ def worker(
     burst: Annotated[bool, typer.Option("--burst", help="Finish what is due, then end.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start a worker alone: it takes runs as far as they go, retries them, and sees to deadlines.
+    """Start a worker alone.
+
+    It takes runs as far as they go, retries what failed, and sees to deadlines. Any number of them go together.
 
       [cyan]eventwright worker[/]
       [cyan]eventwright worker --lane llm[/]
@@ -111,14 +115,23 @@ def worker(
         if as_json:
             show_json({"runs": [{"id": run_id, "state": state} for run_id, state in rested.items()]})
         else:
-            console().print(processes.burst_screen(rested))
+            from eventwright.app.screens import rested_screen
+
+            show(rested_screen(rested))
 
     perform(work(), as_json=as_json)
 
 
 @app.command(rich_help_panel=SERVE)
-def demo(once: Annotated[bool, typer.Option("--once", help="End when the story is told.")] = False) -> None:
-    """Watch forty support tickets go through, the hard cases among them; no account, no key.
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End when the story is told.")] = False,
+    home: Annotated[
+        Path | None, typer.Option(help="An empty folder to keep everything in; default one that is gone at the end.")
+    ] = None,
+) -> None:
+    """Watch forty support tickets go through; no account, no key.
+
+    The hard cases are among them: duplicates, refunds above the limit, a mail server that is down.
 
       [cyan]eventwright demo[/]
       [cyan]eventwright demo --once[/]             tell the story and end
@@ -129,7 +142,7 @@ def demo(once: Annotated[bool, typer.Option("--once", help="End when the story i
     async def work() -> int:
         from eventwright.app.demo import demo as play
 
-        return await play(once=once)
+        return await play(once=once, home=home)
 
     perform(work())
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from io import BytesIO
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Protocol
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from eventwright.app.cli_runs import LOOK, REPAIR
-from eventwright.app.console import AsJson, console, perform, show_json
+from eventwright.app.console import AsJson, perform, show, show_json
 from eventwright.app.session import opened, read_settings, whole_id
-from eventwright.runs.errors import EventwrightError
 from eventwright.runs.event import new_id
 from eventwright.runs.records import EventState
 
@@ -38,13 +38,17 @@ def send(
     source: Annotated[str, typer.Option(help="With --type: who says so.")] = SOURCE,
     payload_version: Annotated[str, typer.Option(help="With --type: the version of the data's shape.")] = "1",
     to: Annotated[
-        str | None, typer.Option(metavar="URL", help="The API of another machine; by default this database.")
+        str | None,
+        typer.Option(
+            metavar="URL", help="The API of another machine, with EVENTWRIGHT_API_KEY; by default this database."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send events. The same event again is a duplicate and starts nothing.
+    """Send events.
 
-    FILE holds a CloudEvent, a JSON array of them, or one on each line.
+    The same event again is a duplicate and starts nothing. FILE holds a CloudEvent, a JSON array of
+    them, or one on each line.
 
       [cyan]eventwright send event.json[/]
       [cyan]eventwright send --type ticket.created --data '{"sender": "ann@example.org", "text": "Hello"}'[/]
@@ -60,31 +64,31 @@ def send(
     if type is None and (data is not None or id is not None):
         raise typer.BadParameter("an event needs a type", param_hint="--type")
 
+    attributes = {"specversion": "1.0", "id": id or new_id("cli"), "source": source, "type": type}
+
     async def work() -> int:
-        attributes = {"specversion": "1.0", "id": id or new_id("cli"), "source": source, "type": type}
         with _open(file) as stream:
             if type is None:
                 items = _written(stream)
             else:
                 raw = stream.read() if data is None else data.encode(errors="surrogateescape")
                 items = _composed(attributes | {"payloadversion": payload_version}, raw)
-            async with _door(to) as door:
-                told = [await _told(item, door) for item in items]
+            told = await _send_all(items, to)
         if as_json:
             show_json({"events": told})
         else:
             from eventwright.app.screens import sent_screen
 
-            console().print(sent_screen(told))
+            show(sent_screen(told))
         return 1 if any("error" in item for item in told) else 0
 
     perform(work(), as_json=as_json)
 
 
 def _open(file: str | None) -> IO[bytes]:
-    if file in (None, "-"):
-        return open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: PTH123 - no path
-    return Path(str(file)).open("rb")
+    if file is None:
+        return BytesIO()
+    return sys.stdin.buffer if file == "-" else Path(file).open("rb")
 
 
 def _written(stream: IO[bytes]) -> Iterable[Event | Problem]:
@@ -102,44 +106,25 @@ def _composed(attributes: dict[str, Any], raw: bytes) -> Iterable[Event | Proble
     return read_events({"content-type": STRUCTURED}, event.encode()).items
 
 
-# -- where they go ---------------------------------------------------------------------------------------------------
+async def _send_all(items: Iterable[Event | Problem], to: str | None) -> list[dict[str, Any]]:
+    """Send one after the other, into our database or to an API. What became of each, as the API would say it."""
+    from eventwright.app.access import key_of
+    from eventwright.app.problems import Problem
+    from eventwright.app.sending import NotAccepted, send
 
-
-class Door(Protocol):
-    """Takes one event in, and says what became of it as the API would."""
-
-    async def __call__(self, event: Event) -> dict[str, Any]: ...
-
-
-@asynccontextmanager
-async def _door(to: str | None) -> AsyncIterator[Door]:
+    told: list[dict[str, Any]] = []
     async with AsyncExitStack() as stack:
-        if to is None:
-            app = await stack.enter_async_context(opened())
-            yield lambda event: _received(app, event)
-        else:
-            settings = read_settings()
-            key = settings.api_key.get_secret_value() if settings.api_key else None
-            yield lambda event: _sent(event, to, key)
-
-
-async def _received(app: App, event: Event) -> dict[str, Any]:
-    from eventwright.app.api_models import AcceptedEvent
-
-    return AcceptedEvent.of(await app.engine.receive(event)).model_dump(mode="json")
-
-
-async def _told(item: Event | Problem, door: Door) -> dict[str, Any]:
-    """What became of one item: its runs, or why not."""
-    from eventwright.app.problems import Problem, problem_of
-    from eventwright.queue.intake import EventConflict, EventRefused
-
-    if isinstance(item, Problem):
-        return {"id": None, "source": None, "error": item.document()}
-    try:
-        return await door(item)
-    except (EventConflict, EventRefused) as error:
-        return {"id": item.id, "source": item.source, "error": problem_of(error).document()}
+        door: App | str = to if to is not None else await stack.enter_async_context(opened())
+        key = key_of(read_settings()) if to is not None else None
+        for item in items:
+            if isinstance(item, Problem):
+                told.append({"id": None, "source": None, "error": item.document()})
+                continue
+            try:
+                told.append(await send(item, to=door, key=key))
+            except NotAccepted as refused:
+                told.append({"id": item.id, "source": item.source, "error": refused.problem})
+    return told
 
 
 # -- events that are there -------------------------------------------------------------------------------------------
@@ -151,7 +136,7 @@ def events(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, the newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List the events that came in, the newest first, with what became of each.
+    """List the events that came in, and what became of them.
 
       [cyan]eventwright events[/]
       [cyan]eventwright events --state refused[/]      what fitted no payload model
@@ -170,7 +155,7 @@ def events(
                 following = page[-1].event.uid if len(found) > limit else None
                 show_json(EventPage(items=[StoredEvent.of(stored) for stored in page], next=following))
             else:
-                console().print(events_screen(page, await app.store.now()))
+                show(events_screen(page, await app.store.now()))
 
     perform(work(), as_json=as_json)
 
@@ -180,7 +165,9 @@ def replay_event(
     event: Annotated[str, typer.Argument(metavar="EVENT", help="A stored event's uid, or its beginning or end.")],
     as_json: AsJson = False,
 ) -> None:
-    """Take a refused event in once more, as the code is now.
+    """Take a refused event in once more.
+
+    It is checked as the code is now: after a deploy that knows its payload it starts its runs.
 
       [cyan]eventwright replay-event 5c0e77d1[/]
 
@@ -197,6 +184,6 @@ def replay_event(
             if as_json:
                 show_json({"events": [item]})
             else:
-                console().print(sent_screen([item]))
+                show(sent_screen([item]))
 
     perform(work(), as_json=as_json)

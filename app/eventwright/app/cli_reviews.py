@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eventwright.app.cli_runs import LOOK
-from eventwright.app.console import AsJson, By, Yes, console, perform, show_json, sure
+from eventwright.app.console import AsJson, By, Yes, perform, show, show_json, sure
 from eventwright.app.session import opened, whoami, whole_id
 from eventwright.runs.records import Decision, DecisionType, Review, ReviewState
 
@@ -25,7 +25,9 @@ def reviews(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, the oldest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List what people are asked, the oldest first, each question with the commands that answer it.
+    """List what people are asked.
+
+    The oldest first, each question with the exact commands that answer it.
 
       [cyan]eventwright reviews[/]
       [cyan]eventwright reviews --state decided --json[/]
@@ -51,7 +53,7 @@ async def _show_reviews(app: App, found: list[Review], limit: int, *, as_json: b
         items = [Answer.model_validate(review) for review in page]
         show_json(ReviewPage(items=items, next=page[-1].id if len(found) > limit else None))
     else:
-        console().print(reviews_screen(page, await app.store.now(), more=len(found) > limit))
+        show(reviews_screen(page, await app.store.now(), more=len(found) > limit))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -67,7 +69,9 @@ def decide(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Answer a question. One answer wins and is final; on a terminal you see what it is about and are asked back.
+    """Answer a question.
+
+    One answer wins and is final. On a terminal you see what it is about and are asked back.
 
       [cyan]eventwright decide 8b21d0aa approve[/]
       [cyan]eventwright decide 8b21d0aa reject --comment "not within 30 days"[/]
@@ -103,7 +107,7 @@ async def _ask_back(app: App, asked: Review, decision: Decision) -> None:
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return
-    console().print(review_screen(asked, await app.store.now(), with_answers=False))
+    show(review_screen(asked, await app.store.now(), with_answers=False))
     given = decision.arguments if decision.type is DecisionType.EDIT else decision.response
     said = "" if given is None else f" {compact(given)}"
     sure(f"\n{decision.type}{said}, as {decision.by}?", yes=False)
@@ -116,7 +120,7 @@ def _show_decided(decided: Review, *, as_json: bool) -> None:
     if as_json:
         show_json(Answer.model_validate(decided))
     else:
-        console().print(decided_screen(decided))
+        show(decided_screen(decided))
 
 
 def _fits(answer: DecisionType, kind: DecisionType, option: str, given: str | None) -> None:
@@ -148,9 +152,7 @@ def _decision(given: dict[str, Any], by: str) -> Decision:
         first = error.errors(include_url=False, include_input=False)[0]
         where = f"--{first['loc'][0]}" if first["loc"] else None
         raise typer.BadParameter(first["msg"], param_hint=where) from error
-    return Decision(
-        type=body.type, by=by, arguments=body.arguments, response=body.response, comment=body.comment
-    )
+    return Decision(type=body.type, by=by, arguments=body.arguments, response=body.response, comment=body.comment)
 
 
 def _response(text: str, schema: dict[str, Any] | None) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eventwright.app.console import AsJson, By, Yes, console, perform, show_json, sure
+from eventwright.app.console import AsJson, By, Yes, console, perform, show, show_json, sure
 from eventwright.app.session import opened, whoami, whole_id
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.records import Review, ReviewState, Run
@@ -41,7 +41,7 @@ def runs(
     watch: Annotated[bool, typer.Option("--watch", help="Stay and show them move; Ctrl-C ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List runs, the newest first: where each one is, and why.
+    """List runs: where each one is, and why.
 
       [cyan]eventwright runs[/]
       [cyan]eventwright runs --watch[/]
@@ -129,7 +129,9 @@ def run(
     journal: Annotated[bool, typer.Option("--journal", help="The record as it is, every entry.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Tell everything about one run: why it is where it is, what happened, what it did, who is asked.
+    """Tell everything about one run.
+
+    Why it is where it is, what happened, what it did outside, and who is asked what.
 
       [cyan]eventwright run 3f9a1c02[/]
       [cyan]eventwright run 3f9a1c02 --journal[/]
@@ -156,7 +158,7 @@ async def _show_run(app: App, run_id: str, *, as_json: bool) -> None:
         return
     asked = await app.store.reviews(state=ReviewState.OPEN, run_ids=[run_id])
     record, effects = await app.store.journal(run_id), await app.store.effects(run_id)
-    console().print(run_screen(found, record, effects, asked, await app.store.now()))
+    show(run_screen(found, record, effects, asked, await app.store.now()))
 
 
 async def _show_journal(app: App, run_id: str, *, as_json: bool) -> None:
@@ -167,15 +169,19 @@ async def _show_journal(app: App, run_id: str, *, as_json: bool) -> None:
     if as_json:
         show_json(Journal.of(record))
     else:
-        console().print(journal_table(record))
+        show(journal_table(record))
 
 
 @app.command(rich_help_panel=REPAIR)
 def replay(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A failed run's id, or its beginning or end.")] = None,
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="A failed run's id, or its beginning or end.")
+    ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every failed run that the filters leave.")] = False,
     reason: Annotated[Reason | None, typer.Option(help="With --all: only those that failed for this.")] = None,
-    workflow: Annotated[str | None, typer.Option(metavar="NAME", help="With --all: only runs of this workflow.")] = None,
+    workflow: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --all: only runs of this workflow.")
+    ] = None,
     from_start: Annotated[bool, typer.Option("--from-start", help="Begin anew; what is done is not repeated.")] = False,
     rename: Annotated[
         list[str] | None, typer.Option(metavar="OLD=NEW", help="A node that a deploy renamed; may be repeated.")
@@ -183,7 +189,9 @@ def replay(
     by: By = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a failed run up again, on from its last checkpoint. Effects that are done stay done.
+    """Take a failed run up again.
+
+    It goes on from its last checkpoint. Effects that are done stay done, whatever is replayed.
 
       [cyan]eventwright replay 3f9a1c02[/]
       [cyan]eventwright replay 3f9a1c02 --from-start[/]
@@ -241,15 +249,17 @@ def _show_replayed(replayed: list[Run], refused: dict[str, EventwrightError], *,
         errors = [{"id": run_id, "error": document_of(error)} for run_id, error in refused.items()]
         show_json({"runs": [run.id for run in replayed]} | ({"refused": errors} if errors else {}))
     else:
-        console().print(replayed_screen(replayed, refused))
+        show(replayed_screen(replayed, refused))
 
 
 @app.command(rich_help_panel=REPAIR)
 def cancel(run: RunId, by: By = None, yes: Yes = False, as_json: AsJson = False) -> None:
-    """End a run for good. One that is being worked on ends at its next boundary, never inside a call.
+    """End a run for good.
 
-      [cyan]eventwright cancel 3f9a1c02[/]
-      [cyan]eventwright cancel 3f9a1c02 --yes --by ann[/]
+    One that is being worked on ends at its next boundary, never inside a call.
+
+    [cyan]eventwright cancel 3f9a1c02[/]
+    [cyan]eventwright cancel 3f9a1c02 --yes --by ann[/]
     """
 
     async def work() -> None:
@@ -267,6 +277,6 @@ def cancel(run: RunId, by: By = None, yes: Yes = False, as_json: AsJson = False)
             if as_json:
                 show_json(Answer.of(ended, (await app.store.review_ids([ended.id]))[ended.id]))
             else:
-                console().print(cancelled_screen(ended))
+                show(cancelled_screen(ended))
 
     perform(work(), as_json=as_json)

@@ -11,10 +11,10 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eventwright.runs.errors import EventwrightError
+from eventwright.runs.errors import EventwrightError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 #: Columns of a screen that goes into a file or a pipe: nothing is cut there that a terminal would show.
 PIPE_WIDTH = 200
@@ -46,6 +46,17 @@ def console(*, stderr: bool = False) -> Console:
     stream: IO[str] = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
     return Console(file=stream, markup=False, highlight=False, emoji=False, width=width)
+
+
+def show(screen: RenderableType) -> None:
+    """A screen on stdout. A pipe gets it without the spaces that fill a terminal's lines."""
+    out = console()
+    if out.is_terminal:
+        out.print(screen, crop=False)  # a command that is too long for a line is the terminal's to wrap, and whole
+        return
+    with out.capture() as captured:
+        out.print(screen, crop=False)
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 def show_json(value: Any, *, stderr: bool = False) -> None:
@@ -80,7 +91,7 @@ def complain(error: Exception, *, as_json: bool) -> None:
 
     from eventwright.app.telling import plain
 
-    console(stderr=True).print(Text("error: ", style="bold red") + Text(plain(_words(error))), soft_wrap=True)
+    console(stderr=True).print(Text.assemble(("error: ", "bold red"), plain(_words(error))), soft_wrap=True)
 
 
 def document_of(error: Exception) -> Mapping[str, Any]:
@@ -101,6 +112,8 @@ def document_of(error: Exception) -> Mapping[str, Any]:
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, StoreUnavailable):  # what a driver says goes on for pages
+        return f"{str(error).splitlines()[0]}; `eventwright doctor` looks into it"
     if isinstance(error, EventwrightError):
         return str(error)
     if isinstance(error, OSError):

@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 
 from eventwright.app.layering import Point
 
+Attributes = dict[str, str | float | None]
+
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', sans-serif"
 #: Text and lines on the page itself, whose colour we do not know: a grey in the middle.
 GREY = "#7b8494"
@@ -49,10 +51,10 @@ class Sheet:
     def __init__(self, title: str) -> None:
         self._root = ElementTree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img"})
         self._root.set("font-family", FONT)
-        self._add("title", text=title)
+        self._add("title", {}, text=title)
 
-    def _add(self, tag: str, /, hint: str = "", text: str = "", **attributes: str | float | None) -> None:
-        written = {name.replace("_", "-"): _written(value) for name, value in attributes.items() if value is not None}
+    def _add(self, tag: str, attributes: Attributes, *, hint: str = "", text: str = "") -> None:
+        written = {name: _written(value) for name, value in attributes.items() if value is not None}
         element = ElementTree.SubElement(self._root, tag, written)
         if text:
             element.text = _printable(text)
@@ -72,34 +74,48 @@ class Sheet:
         hint: str = "",
     ) -> None:
         """A rectangle with round corners; `hint` is shown when the pointer rests on it."""
-        (x, y), (width, height) = corner, size
-        border = {"stroke": line, "stroke_width": None if line is None else thick, "stroke_dasharray": dashes}
-        self._add("rect", hint, x=x, y=y, width=width, height=height, rx=round_by, fill=fill, **border)
+        shape: Attributes = {
+            "x": corner[0],
+            "y": corner[1],
+            "width": size[0],
+            "height": size[1],
+            "rx": round_by,
+            "fill": fill,
+        }
+        border: Attributes = {
+            "stroke": line,
+            "stroke-width": None if line is None else thick,
+            "stroke-dasharray": dashes,
+        }
+        self._add("rect", shape | border, hint=hint)
 
     def text(
         self, at: Point, words: str, size: float, colour: str, *, anchor: str = "middle", bold: bool = False
     ) -> None:
         """One line of words, centred on the height of `at`."""
-        baseline, weight = at[1] + size * 0.35, 600 if bold else None
-        look = {"font_size": size, "font_weight": weight, "fill": colour, "text_anchor": anchor}
-        self._add("text", text=words, x=at[0], y=baseline, **look)
+        place: Attributes = {"x": at[0], "y": at[1] + size * 0.35, "text-anchor": anchor}
+        look: Attributes = {"font-size": size, "font-weight": 600 if bold else None, "fill": colour}
+        self._add("text", place | look, text=words)
 
     def dot(self, at: Point, radius: float, fill: str, *, line: str | None = None, hint: str = "") -> None:
         """A filled circle."""
-        border = {"stroke": line, "stroke_width": None if line is None else 1.6}
-        self._add("circle", hint, cx=at[0], cy=at[1], r=radius, fill=fill, **border)
+        border: Attributes = {"stroke": line, "stroke-width": None if line is None else 1.6}
+        shape: Attributes = {"cx": at[0], "cy": at[1], "r": radius, "fill": fill}
+        self._add("circle", shape | border, hint=hint)
 
     def line(self, start: Point, end: Point, colour: str) -> None:
         """A thin straight line."""
-        self._add("line", x1=start[0], y1=start[1], x2=end[0], y2=end[1], stroke=colour)
+        self._add("line", {"x1": start[0], "y1": start[1], "x2": end[0], "y2": end[1], "stroke": colour})
 
     def path(self, steps: str, colour: str, *, dashes: str | None = None) -> None:
         """A curve, in SVG's own language."""
-        self._add("path", d=steps, fill="none", stroke=colour, stroke_width=1.5, stroke_dasharray=dashes)
+        look: Attributes = {"fill": "none", "stroke": colour, "stroke-width": 1.5, "stroke-dasharray": dashes}
+        self._add("path", look | {"d": steps})
 
     def shape(self, corners: Sequence[Point], fill: str) -> None:
         """A filled polygon."""
-        self._add("polygon", points=" ".join(f"{_written(x)},{_written(y)}" for x, y in corners), fill=fill)
+        points = " ".join(f"{_written(x)},{_written(y)}" for x, y in corners)
+        self._add("polygon", {"points": points, "fill": fill})
 
     def svg(self, width: float, height: float) -> str:
         """The picture, cut to this size; it shrinks with a narrow page."""

@@ -28,7 +28,7 @@ MARGIN = 12.0
 NODE, NODE_LINE = "#eef2fb", "#8fa2cf"
 GROUP, GROUP_LINE = "#9aa3b21a", "#9aa3b2"
 #: What a badge is about: its fill.
-PERSON, DOUBT, AGAIN = "#fde3a7", "#ddd3f7", "#cfe3f5"
+PERSON, DOUBT, AGAIN, LOOP = "#fde3a7", "#ddd3f7", "#cfe3f5", "#dfe3ea"
 #: The line around a node at which a person is asked.
 ASKING = "#d99a1c"
 
@@ -71,7 +71,8 @@ def timeline_picture(
 def graph_picture(workflow: Workflow, *, asking: Collection[str] = ()) -> Picture:
     """The workflow's graph as its author drew it, with a badge on a node for each guard of its policy.
 
-    Conditional edges are dashed. A subgraph is drawn inside its node. The graph is neither changed nor compiled.
+    Conditional edges are dashed; one from a node to itself is a badge. A subgraph is drawn inside its node. The graph is
+    neither changed nor compiled: a copy is.
 
     Args:
         workflow: the workflow.
@@ -92,7 +93,7 @@ def _badges(policy: Policy) -> list[tuple[str, str]]:
     """Words and colour of each guard that a reader of the graph should see."""
     found = []
     if policy.approve_when is not None:
-        found.append(("a person approves", PERSON))
+        found.append(("asks a person", PERSON))
     if policy.min_confidence is not None:
         found.append((f"sure ≥ {policy.min_confidence:g}", DOUBT))
     if policy.retries:
@@ -123,21 +124,26 @@ class _Drawing:
         inner: dict[str, _Drawing] | None = None,
         asking: Collection[str] = (),
     ) -> None:
-        self._badges, self._hints, self._inner, self._asking = badges or {}, hints or {}, inner or {}, asking
+        self._hints, self._inner, self._asking = hints or {}, inner or {}, asking
         self._edges = list(graph.edges)
+        self._badges = {node: [*(badges or {}).get(node, ()), *self._loops(node)] for node in graph.nodes}
         self._sizes = {node: self._size(node) for node in sorted(graph.nodes, key=lambda name: name == END)}
         self._layout: Layout = lay_out(self._sizes, [_laid(edge) for edge in self._edges])
 
     @property
     def size(self) -> tuple[float, float]:
         """Width and height in pixels."""
-        loops = any(edge.source == edge.target for edge in self._edges)
-        return self._layout.width + (24 if loops else 0), self._layout.height
+        return self._layout.width, self._layout.height
+
+    def _loops(self, node: str) -> list[tuple[str, str]]:
+        """Edges from the node to itself, as badges."""
+        found = [edge for edge in self._edges if edge.source == edge.target == node]
+        return [(f"↻ {_label(edge)}".rstrip(), LOOP) for edge in found]
 
     def _size(self, node: str) -> tuple[float, float]:
         if node in (START, END):
             return DOT, DOT
-        badges = self._badges.get(node, ())
+        badges = self._badges[node]
         row = sum(width_of(words, SMALL) + 14 for words, _ in badges) + 5 * max(len(badges) - 1, 0)
         width, height = max(width_of(node, NAME, bold=True), row) + 28, 36.0 + (24 if badges else 0)
         if node in self._inner:
@@ -151,8 +157,6 @@ class _Drawing:
         for edge, route in zip(self._edges, self._layout.routes, strict=True):
             if route.points:
                 _draw_edge(sheet, edge, route, corner)
-            else:
-                self._draw_loop(sheet, edge, corner)
         for node, (x, y) in self._layout.centres.items():
             self._draw_node(sheet, node, (left + x, top + y))
 
@@ -161,7 +165,7 @@ class _Drawing:
         width, height = self._sizes[node]
         if node in (START, END):
             hint = "here it begins" if node == START else "here it ends"
-            sheet.dot(centre, DOT / 2 - 1, GREY if node == START else None, line=GREY, hint=hint)
+            sheet.dot(centre, DOT / 2 - 1, GREY if node == START else "none", line=GREY, hint=hint)
             if node == END:
                 sheet.dot(centre, DOT / 2 - 4, GREY)
             return
@@ -184,25 +188,17 @@ class _Drawing:
             self._inner[node].draw(sheet, (x - inner_width / 2, top + height - inner_height - 16))
 
     def _draw_badges(self, sheet: Sheet, node: str, centre: Point) -> None:
-        badges = [(words, fill, width_of(words, SMALL) + 14) for words, fill in self._badges.get(node, ())]
+        badges = [(words, fill, width_of(words, SMALL) + 14) for words, fill in self._badges[node]]
         x = centre[0] - (sum(width for *_, width in badges) + 5 * (len(badges) - 1)) / 2
         for words, fill, width in badges:
             sheet.box((x, centre[1] - 9), (width, 18), fill, round_by=9)
             sheet.text((x + width / 2, centre[1]), words, SMALL, INK)
             x += width + 5
 
-    def _draw_loop(self, sheet: Sheet, edge: Any, corner: Point) -> None:
-        """An edge from a node to itself, on its right."""
-        x, y = self._layout.centres[edge.source]
-        right, middle = corner[0] + x + self._sizes[edge.source][0] / 2, corner[1] + y
-        curve = f"M {right:.1f} {middle + 9:.1f} c 26 6 26 -24 6 -18"
-        sheet.path(curve, GREY, dashes="4 4" if edge.conditional else None)
-        sheet.shape([(right, middle - 9), (right + 8, middle - 13.5), (right + 8, middle - 4.5)], GREY)
-
 
 def _laid(edge: Any) -> Edge:
     words = _label(edge)
-    room = (width_of(words, SMALL) + 10, 15.0) if words and edge.source != edge.target else None
+    room = (width_of(words, SMALL) + 10, 15.0) if words else None
     return Edge(edge.source, edge.target, room)
 
 

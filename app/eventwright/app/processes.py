@@ -146,7 +146,7 @@ async def _draining(app: App, stopping: asyncio.Event) -> AsyncIterator[None]:
 def greet(app: App, address: str | None) -> None:
     """Say on stderr that the process is there, with what it works, and what to type next."""
     out = console(stderr=True)
-    head = Text("Eventwright is up", style="bold") + (Text(f" at {address}", style="bold") if address else Text())
+    head = Text(f"Eventwright is up at {address}" if address else "An Eventwright worker is up", style="bold")
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     for name, value in _facts(app):
@@ -158,7 +158,7 @@ def greet(app: App, address: str | None) -> None:
         commands.add_row(command, use)
     out.print(Text(), head, Text(), facts, Text(), commands, Text(), sep="\n")
     for warning in _warnings(app):
-        out.print(Text("! ", style="yellow") + Text(warning))
+        out.print(Text.assemble(("! ", "yellow"), warning))
 
 
 #: What one does with a service that is up.

@@ -25,8 +25,8 @@ _GRAPH_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
             "text/plain": {"schema": {"type": "string"}, "example": "graph TD;\n    __start__ --> classify;\n"},
-            "application/json": {"schema": {"$ref": "#/components/schemas/Graph"}},
-        }
+        },
+        "model": Graph,
     }
 }
 _METRICS_ANSWER: dict[int | str, dict[str, Any]] = {
@@ -41,7 +41,7 @@ _METRICS_ANSWER: dict[int | str, dict[str, Any]] = {
 @router.get("/v1/workflows", tags=["workflows"])
 async def list_workflows(app: Eventwright) -> WorkflowList:
     """The workflows that events start here, with their triggers and what each node may do."""
-    return WorkflowList(items=[_workflow(workflow) for workflow in app.workflows])
+    return WorkflowList(items=[describe_workflow(workflow) for workflow in app.workflows])
 
 
 @router.get(
@@ -123,7 +123,8 @@ def _metric(name: str, kind: str, help_text: str, values: Mapping[str, int]) -> 
         yield f"{name}{{{labels}}} {value}" if labels else f"{name} {value}"
 
 
-def _workflow(workflow: declared.Workflow) -> Workflow:
+def describe_workflow(workflow: declared.Workflow) -> Workflow:
+    """What is deployed, as the API tells it."""
     return Workflow(
         name=workflow.name,
         version=workflow.version,

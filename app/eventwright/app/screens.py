@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -57,8 +56,8 @@ ID = "bold"
 
 
 def table(*columns: str, flexible: str = "") -> Table:
-    """A table without lines; the flexible column takes the room that is left and is cut at its edge."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=False)
+    """A table without lines; the flexible column takes the room that the others leave, and is cut at its edge."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=bool(flexible))
     for name in columns:
         wide = name == flexible
         made.add_column(
@@ -69,17 +68,31 @@ def table(*columns: str, flexible: str = "") -> Table:
 
 def state_text(state: RunState) -> Text:
     """A state with its mark."""
-    return Text("● ", style=STATES[state]) + Text(str(state))
+    return mark(STATES[state], state)
+
+
+def mark(style: str, words: str) -> Text:
+    """Words behind a coloured dot."""
+    return Text.assemble(("● ", style), str(words))
 
 
 def commands(lines: Iterable[str]) -> RenderableType:
     """What to type next; never cut, so that it can be copied."""
-    return Group(*(Text(f"  {plain(command)}", style=COMMAND, overflow="fold") for command in lines))
+    lone = (f"  {plain(command)}" for command in lines)
+    return Group(*(Text(command, style=COMMAND, no_wrap=True, overflow="ignore") for command in lone))
 
 
 def heading(text: str) -> Text:
     """The name of a part of a screen."""
     return Text(f"\n{text}", style="bold")
+
+
+def spaced(screens: Iterable[RenderableType]) -> list[RenderableType]:
+    """Screens with a line between them."""
+    parts: list[RenderableType] = []
+    for screen in screens:
+        parts += [screen, Text()]
+    return parts[:-1]
 
 
 def facts(rows: Iterable[tuple[str, RenderableType]]) -> Table:
@@ -111,15 +124,49 @@ def runs_screen(runs: Sequence[Run], asked: Mapping[str, Sequence[Review]], now:
     return made
 
 
-def after_runs(runs: Sequence[Run]) -> RenderableType:
-    """What one may want to do about these runs."""
-    states = {run.state for run in runs}
+def after_runs(found: Sequence[Run], limit: int) -> RenderableType:
+    """What one may want to type after a list of runs that shows `limit` of those found."""
     wanted = []
-    if RunState.PENDING_APPROVAL in states:
+    if any(run.state is RunState.PENDING_APPROVAL for run in found):
         wanted.append("eventwright reviews")
-    if RunState.FAILED in states:
-        wanted.append(f"eventwright run {short(next(run.id for run in runs if run.state is RunState.FAILED))}")
-    return Group(Text(), commands(wanted)) if wanted else Text()
+    failed = next((run for run in found if run.state is RunState.FAILED), None)
+    if failed is not None:
+        wanted.append(f"eventwright run {short(failed.id)}")
+    if len(found) > limit:
+        wanted.append(f"eventwright runs --before {short(found[limit - 1].id)}")
+    return Group(Text(), commands(wanted)) if wanted else Group()
+
+
+def replayed_screen(replayed: Sequence[Run], refused: Mapping[str, Exception]) -> RenderableType:
+    """What became of the dead letters that were to be taken up again."""
+    if not replayed and not refused:
+        return Text("No failed run fits.")
+    made = table("run", "became", flexible="became")
+    for run in replayed:
+        made.add_row(Text(short(run.id), style=ID), state_text(run.state))
+    for run_id, error in refused.items():
+        made.add_row(Text(short(run_id), style=ID), mark("red", line(error)))
+    wanted = [f"eventwright run {short(replayed[0].id)}"] if len(replayed) == 1 else ["eventwright runs --watch"]
+    return Group(made, Text(), commands(wanted))
+
+
+def cancelled_screen(run: Run) -> RenderableType:
+    """What became of a run that was to be ended."""
+    if run.state is RunState.CANCELLED:
+        return Text.assemble(state_text(run.state), f"  run {short(run.id)}")
+    told = Text(f"run {short(run.id)} ends at its next boundary; it is {run.state} now")
+    return Group(told, Text(), commands([f"eventwright run {short(run.id)}"]))
+
+
+def rested_screen(rested: Mapping[str, str]) -> RenderableType:
+    """Where the runs rest that a worker took up."""
+    if not rested:
+        return Text("Nothing was due.")
+    made = table("run", "rests as")
+    for run_id, state in rested.items():
+        made.add_row(Text(short(run_id), style=ID), state_text(RunState(state)))
+    asks = RunState.PENDING_APPROVAL in rested.values()
+    return Group(made, Text(), commands(["eventwright reviews"])) if asks else made
 
 
 def run_screen(
@@ -128,8 +175,9 @@ def run_screen(
     """Everything an operator wants to know about one run."""
     event = run.event
     parts: list[RenderableType] = [
-        Text(run.id, style=ID) + Text("  ") + state_text(run.state),
-        Padding(Text(why(run, now, asked)), (0, 0, 1, 0)),
+        Text.assemble((run.id, ID), "  ", state_text(run.state)),
+        Text(why(run, now, asked)),
+        Text(),
         facts(
             [
                 ("workflow", f"{line(run.workflow)} {line(run.version)}, lane {line(run.lane)}"),
@@ -145,8 +193,7 @@ def run_screen(
     if effects:
         parts += [heading("Effects"), effects_table(effects)]
     if asked:
-        parts.append(heading("Who is asked"))
-        parts += [Padding(review_screen(review, now), (0, 0, 1, 0)) for review in asked]
+        parts += [heading("Who is asked"), *spaced(review_screen(review, now) for review in asked)]
     elif next_commands(run):
         parts += [heading("Next"), commands(next_commands(run))]
     return Group(*parts)
@@ -182,14 +229,15 @@ def journal_table(journal: Sequence[JournalEntry]) -> Table:
 def effects_table(effects: Sequence[Effect]) -> Table:
     """The ledger: what the run did outside, and what came of it."""
     made = table("state", "class", "tries", "call", "result", flexible="call")
+    made.columns[-1].ratio = 1
     for effect in effects:
         result = effect.error if effect.error else "" if effect.result is None else compact(effect.result)
         made.add_row(
-            Text("● ", style=_EFFECTS.get(effect.state, "blue")) + Text(str(effect.state)),
+            mark(_EFFECTS.get(effect.state, "blue"), effect.state),
             line(effect.tool_class),
             str(effect.attempt),
             call(effect.tool, effect.arguments, 200),
-            line(result, 40),
+            line(result),
         )
     return made
 
@@ -197,22 +245,33 @@ def effects_table(effects: Sequence[Effect]) -> Table:
 # -- reviews ---------------------------------------------------------------------------------------------------------
 
 
-def reviews_screen(reviews: Sequence[Review], now: datetime) -> RenderableType:
-    """Open questions, each with its answers as commands."""
+def reviews_screen(reviews: Sequence[Review], now: datetime, *, more: bool) -> RenderableType:
+    """Questions, each with its answers as commands; `more` says that there are others."""
     if not reviews:
         return Text("Nobody is asked anything.")
-    return Group(*(Padding(review_screen(review, now), (0, 0, 1, 0)) for review in reviews))
+    parts = spaced(review_screen(review, now) for review in reviews)
+    if more:
+        parts += [Text(), commands([f"eventwright reviews --limit {2 * len(reviews)}"])]
+    return Group(*parts)
 
 
-def review_screen(review: Review, now: datetime) -> RenderableType:
+def decided_screen(review: Review) -> RenderableType:
+    """A decision that was taken."""
+    decision = review.decision
+    said = f"{decision.type} by {line(decision.by)}" if decision else str(review.state)
+    head = mark("green", f"{said}: {line(review.question, 100)}")
+    return Group(head, Text(), commands([f"eventwright run {short(review.run_id)}"]))
+
+
+def review_screen(review: Review, now: datetime, *, with_answers: bool = True) -> RenderableType:
     """One question: what would happen, why it is asked, until when, and how to answer."""
-    head = Text(short(review.id), style=ID) + Text(f"  {review.kind}", style="yellow")
-    head += Text(f"  {line(review.workflow)} › {line(review.node)}  run {short(review.run_id)}", style="dim")
+    place = f"  {line(review.workflow)} › {line(review.node)}  run {short(review.run_id)}"
+    head = Text.assemble((short(review.id), ID), (f"  {review.kind}", "yellow"), (place, "dim"))
     parts: list[RenderableType] = [head, Text(f"  {plain(review.question)}")]
     rows = list(_about(review, now))
     if rows:
-        parts.append(Padding(facts(rows), (0, 0, 0, 2)))
-    if review.state is ReviewState.OPEN:
+        parts.append(facts((f"  {name}", value) for name, value in rows))
+    if review.state is ReviewState.OPEN and with_answers:
         parts.append(commands(answers(review).values()))
     return Group(*parts)
 
@@ -267,7 +326,7 @@ def events_screen(events: Sequence[StoredEvent], now: datetime) -> RenderableTyp
             Text(short(event.uid), style=ID),
             line(event.type),
             line(event.id, 24),
-            Text("● ", style="red" if refused else "green") + Text(str(stored.state)),
+            mark("red" if refused else "green", stored.state),
             Text(when(event.received_at, now).removesuffix(" ago"), style="dim"),
             detail if refused else runs,
         )
@@ -278,17 +337,17 @@ def events_screen(events: Sequence[StoredEvent], now: datetime) -> RenderableTyp
 
 def sent_screen(items: Sequence[Mapping[str, Any]]) -> RenderableType:
     """What became of the events that were sent, one a line."""
-    made = table("", "event", "became", flexible="became")
+    made = table("state", "event", "became", flexible="became")
     runs = []
     for item in items:
         if "error" in item:
             told = item["error"].get("detail") or item["error"].get("title", "refused")
-            made.add_row(Text("● refused", style="red"), line(item.get("id") or "", 40), line(told))
+            made.add_row(mark("red", "refused"), line(item.get("id") or "", 40), line(told))
             continue
         runs += [run["id"] for run in item["runs"]]
         became = ", ".join(f"run {short(run['id'])} ({line(run['workflow'])}, {run['state']})" for run in item["runs"])
-        mark = Text("● duplicate", style="dim") if item["duplicate"] else Text("● stored", style="green")
-        made.add_row(mark, line(item["id"], 40), became or "stored; no workflow is meant for it")
+        became_of_it = mark("dim", "duplicate") if item["duplicate"] else mark("green", "stored")
+        made.add_row(became_of_it, line(item["id"], 40), became or "no workflow is meant for it")
     wanted = [f"eventwright run {short(runs[0])}"] if len(runs) == 1 else ["eventwright runs"] if runs else []
     if any(item.get("error", {}).get("uid") for item in items):
         wanted.append("eventwright events --state refused")

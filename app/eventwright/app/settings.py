@@ -16,7 +16,7 @@ SHIPPED_WORKFLOWS = "eventwright.graphs.support"
 
 
 class Settings(BaseSettings):
-    """Every setting of every process; each is the environment variable `EVENTWRIGHT_<NAME>` unless it says otherwise."""
+    """Every setting of every process; each is the environment variable `EVENTWRIGHT_<NAME>` unless it says so."""
 
     model_config = SettingsConfigDict(env_prefix="EVENTWRIGHT_", frozen=True, extra="ignore", populate_by_name=True)
 

@@ -13,8 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from langchain_core.language_models import BaseChatModel
-
 from eventwright.app.pictures import Picture, graph_picture, timeline_picture
 from eventwright.graphs.runner import Runner
 from eventwright.graphs.workflow import Workflow, Workflows
@@ -121,7 +119,7 @@ class Simulation:
             await self.engine.tick()
             await self.engine.advance(self.run_id)
             run = await self.run()
-            if run.state in FINAL or run.state in (RunState.FAILED, RunState.PENDING_APPROVAL) or run.due_at is None:
+            if run.state in FINAL or run.state is RunState.FAILED or run.due_at is None:
                 return run
             self.clock.pass_until(run.due_at)
 
@@ -163,8 +161,8 @@ async def simulator(
         await upgrade(database_url)
         clock = SimulatedClock()
         store = await stack.enter_async_context(Store.open(database_url, clock=clock))
-        with_model = any(isinstance(item, BaseChatModel) for item in resources)
-        clients = Resources(tuple(resources) if with_model else (OfflineModel(), *resources))
+        # Of two clients of one class the last is used: a chat model among the resources goes before the offline one.
+        clients = Resources((OfflineModel(), *resources))
         yield Engine(store, Workflows(workflows), Runner(store, clients), worker="simulation"), clock
 
 

@@ -119,7 +119,7 @@ def why(run: Run, now: datetime, asked: Sequence[Review] = ()) -> str:
         case RunState.FAILED:
             return f"{run.reason}: {line(run.error)}"
         case RunState.COMPLETED:
-            return f"{run.outcome}" if run.outcome else ""
+            return f"{run.outcome}: {run.outcome.meaning}" if run.outcome else ""
         case RunState.CANCELLED:
             return RunState.CANCELLED.meaning
         case _:
@@ -210,6 +210,7 @@ def example_of(schema: Mapping[str, Any] | None, root: Mapping[str, Any] | None 
 def timeline(journal: Sequence[JournalEntry]) -> Iterator[Moment]:
     """The journal as an operator reads it: without what is said again by the next line."""
     settled = {_call_of(entry) for entry in journal if entry.kind in _SETTLED}
+    begun = {_call_of(entry): entry.data for entry in journal if entry.kind is JournalKind.EFFECT_INTENDED}
     for entry in journal:
         match entry.kind:
             case JournalKind.TRANSITION:
@@ -222,7 +223,10 @@ def timeline(journal: Sequence[JournalEntry]) -> Iterator[Moment]:
                         yield Moment(entry.at, entry.node, refused, "bad")
             case JournalKind.EFFECT_INTENDED:
                 if _call_of(entry) not in settled:
-                    yield Moment(entry.at, entry.node, f"begins {_called(entry)}")
+                    yield Moment(entry.at, entry.node, f"begins {_called(entry.data)}")
+            case JournalKind.EFFECT_DONE:
+                text, tone = _done({"arguments": begun.get(_call_of(entry), {}).get("arguments")} | entry.data)
+                yield Moment(entry.at, entry.node, text, tone)
             case _:
                 text, tone = _told(entry)
                 yield Moment(entry.at, entry.node, text, tone)
@@ -232,8 +236,17 @@ def _call_of(entry: JournalEntry) -> tuple[Any, Any]:
     return entry.data.get("effect"), entry.data.get("attempt")
 
 
-def _called(entry: JournalEntry) -> str:
-    return call(entry.data.get("tool"), entry.data.get("arguments"), 120)
+def _called(data: Mapping[str, Any]) -> str:
+    return call(data.get("tool"), data.get("arguments"), 120)
+
+
+def _done(data: Mapping[str, Any]) -> tuple[str, Tone]:
+    result = data.get("result")
+    if isinstance(result, Mapping) and {"value", "confidence", "model"} <= result.keys():
+        sure = f"{result['confidence']:.0%} sure" if isinstance(result["confidence"], float) else ""
+        return f"{line(result['model'])} answers {compact(result['value'], 80)}, {sure}", "plain"
+    said = line(data["error"]) if data.get("error") else "done" if result is None else compact(result, 100)
+    return f"{_called(data)} → {said}", "plain" if data.get("class") == "read" else "good"
 
 
 def _transition(entry: JournalEntry) -> tuple[str, Tone]:
@@ -267,9 +280,6 @@ def _transition(entry: JournalEntry) -> tuple[str, Tone]:
 def _told(entry: JournalEntry) -> tuple[str, Tone]:
     data, by = entry.data, line(entry.actor)
     match entry.kind:
-        case JournalKind.EFFECT_DONE:
-            result = compact(data["result"], 100) if data.get("result") is not None else line(data.get("error") or "")
-            return f"{_called(entry)} → {result or 'done'}", "good" if data.get("class") != "read" else "plain"
         case JournalKind.EFFECT_FAILED:
             return f"{line(data.get('tool'))} failed: {line(data.get('error'))}", "bad"
         case JournalKind.EFFECT_IN_DOUBT:

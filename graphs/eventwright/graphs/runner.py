@@ -127,7 +127,7 @@ class Runner:
             return None
         token = current_segment.set(segment)
         try:
-            resume = Command(resume=answers) if answers else None
+            resume: Command[Any] | None = Command(resume=answers) if answers else None
             start: Any = _input(workflow, segment.run) if head is None else resume
             await graph.ainvoke(start, config, durability="sync", control=stop.control)
         except Exception as error:  # noqa: BLE001 - a node may raise anything; what it means is decided in one place

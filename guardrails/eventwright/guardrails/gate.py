@@ -156,7 +156,7 @@ class Gate:
             arguments, validated = validate(tool, raw)
         except ValueError as error:
             await self._deny(
-                tool, Verdict(kind=VerdictKind.DENY, stage=Stage.SCHEMA, rule="arguments", reason=_brief(error))
+                tool, Verdict(kind=VerdictKind.DENY, stage=Stage.SCHEMA, rule="arguments", reason=brief(error))
             )
             raise
         return Request(
@@ -369,7 +369,8 @@ def _executed(tool: Tool, arguments: Any) -> dict[str, Any]:
     return {"arguments": canonical_arguments, "validated": validated}
 
 
-def _brief(error: ValueError) -> str:
+def brief(error: ValueError) -> str:
+    """What is wrong with arguments, on one line, for the person who gave them."""
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}" for item in error.errors())
     return str(error)

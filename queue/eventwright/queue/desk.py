@@ -8,7 +8,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from eventwright.graphs.workflow import UnknownWorkflow, Workflows
-from eventwright.guardrails.gate import validate
+from eventwright.guardrails.gate import brief, validate
 from eventwright.runs.errors import DecisionRefused, EventwrightError
 from eventwright.runs.event import canonical
 from eventwright.runs.records import Decision, DecisionType, Review, ReviewKind, ReviewState
@@ -133,7 +133,7 @@ class Desk:
             try:
                 validate(tool, arguments)
             except ValueError as error:
-                raise UnfitDecision(review, str(error)) from error
+                raise UnfitDecision(review, brief(error)) from error
         elif review.response_schema is not None and review.kind is ReviewKind.APPROVAL:
             _check_schema(review, arguments, review.response_schema)
 

@@ -25,6 +25,9 @@ Clock = Callable[[], datetime]
 
 #: Connections that read at the same time.
 READERS = 4
+#: Milliseconds after which PostgreSQL undoes a transaction in which nothing happens, whose batch is then tried again.
+#: A process that is frozen, or whose loop is blocked, must not keep locks: its own heartbeats would wait for them.
+LONGEST_SILENCE = 2000
 
 
 class Database(ABC):
@@ -144,7 +147,8 @@ class _Postgres(Database):
     def __init__(self, url: sa.URL, clock: Clock | None) -> None:
         super().__init__(clock)
         settings: dict[str, Any] = {"json_serializer": compact_json, "max_overflow": 0}
-        self._writing = create_async_engine(url, pool_size=1, **settings)
+        breaks = {"server_settings": {"idle_in_transaction_session_timeout": str(LONGEST_SILENCE)}}
+        self._writing = create_async_engine(url, pool_size=1, connect_args=breaks, **settings)
         self._reading = create_async_engine(url, pool_size=READERS, isolation_level="AUTOCOMMIT", **settings)
 
     async def read(self, work: Work[Answer]) -> Answer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 
 import sqlalchemy as sa
@@ -10,8 +12,8 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from eventwright.runs.database import open_database
-from eventwright.runs.errors import SchemaOutdated
+from eventwright.runs.database import is_away, open_database
+from eventwright.runs.errors import SchemaOutdated, StoreUnavailable
 
 #: Any number that is ours; PostgreSQL's advisory locks are named by numbers.
 LOCK = 7_305_118_226
@@ -35,7 +37,11 @@ def newest() -> str:
 
 
 async def upgrade(url: str) -> None:
-    """Bring the database to the newest revision. Many processes may call it at once; does nothing if it is there."""
+    """Bring the database to the newest revision. Many processes may call it at once; does nothing if it is there.
+
+    Raises:
+        StoreUnavailable: the database did not answer.
+    """
 
     def run(connection: sa.Connection) -> None:
         # On SQLite the writing transaction itself is the lock: the next process waits until it ends.
@@ -45,13 +51,25 @@ async def upgrade(url: str) -> None:
             command.upgrade(_config(connection), "head")
 
     async with open_database(url) as database:
-        await database.write(run)
+        with _away_as_unavailable():
+            await database.write(run)
 
 
 async def current(url: str) -> str | None:
-    """The revision the database is at; None for an empty one."""
+    """The revision the database is at; None for an empty one. Raises StoreUnavailable."""
     async with open_database(url) as database:
-        return await database.read(_revision)
+        with _away_as_unavailable():
+            return await database.read(_revision)
+
+
+@contextmanager
+def _away_as_unavailable() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not is_away(error):
+            raise
+        raise StoreUnavailable(f"the database did not answer: {error}") from error
 
 
 def _revision(connection: sa.Connection) -> str | None:
