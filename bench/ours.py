@@ -1,9 +1,11 @@
-"""Eventwright: the same graph behind events, on one worker over a real Valkey, everything written that is written in earnest."""
+"""Eventwright: the same graph behind events, on one worker over a real Valkey, everything written as in earnest."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from graphs import FIVE_NODES, ONE_QUESTION, PAYLOAD
@@ -42,7 +44,7 @@ async def decision_to_resume(kind: str, place: str, home: Path, *, runs: int) ->
         for review in await app.store.reviews(state=ReviewState.OPEN, limit=runs):
             await app.engine.decide(review.id, Decision(type=DecisionType.APPROVE, by="bench"))
             decided = time.time()
-            while (await app.store.run(review.run_id)).state is not RunState.COMPLETED:
+            while (await app.store.run(review.run_id)).state is not RunState.COMPLETED:  # noqa: ASYNC110 - as others see it
                 await asyncio.sleep(0.005)
             state = await graph.aget_state({"configurable": {"thread_id": review.run_id}})
             waits.append(state.values["resumed_at"] - decided)
@@ -59,19 +61,17 @@ async def _receive(app: App, kind: str, runs: int) -> None:
 
 
 async def _until(app: App, workflow: str, state: RunState, runs: int) -> None:
-    while (await app.store.counts()).get((workflow, str(state)), 0) < runs:
+    while (await app.store.counts()).get((workflow, str(state)), 0) < runs:  # noqa: ASYNC110 - as others see it
         await asyncio.sleep(0.05)
 
 
-class _working:
+@asynccontextmanager
+async def _working(app: App) -> AsyncIterator[None]:
     """The worker, while the block is open."""
-
-    def __init__(self, app: App) -> None:
-        self._app, self._stopping = app, asyncio.Event()
-
-    async def __aenter__(self) -> None:
-        self._task = asyncio.create_task(self._app.work(self._stopping))
-
-    async def __aexit__(self, *_: object) -> None:
-        self._stopping.set()
-        await self._task
+    stopping = asyncio.Event()
+    worker = asyncio.create_task(app.work(stopping))
+    try:
+        yield
+    finally:
+        stopping.set()
+        await worker

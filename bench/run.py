@@ -95,12 +95,11 @@ def main() -> int:
             f"{FLOOR[kind]} and 1.30",
             f"{1000 * statistics.median(waits):.0f} / {1000 * waits[int(0.95 * len(waits))]:.0f} ms",
         )
-        console.print(
-            f"{kind}: rounds {[f'{a:.0f} : {b:.0f}' for a, b in zip(figures['stock'], figures['ours'], strict=True)]}"
-        )
+        pairs = zip(figures["stock"], figures["ours"], strict=True)
+        console.print(f"{kind}, round by round: " + ", ".join(f"{theirs:.0f} : {mine:.0f}" for theirs, mine in pairs))
     console.print(table)
     console.print(
-        "Bare LangGraph writes checkpoints only. Eventwright also writes the claim, the journal and the end of each run, "
+        "LangGraph writes checkpoints only. Eventwright also writes the claim, the journal and the end of each run, "
         "and wakes its worker through a real Valkey; both commit with full durability."
     )
     return 0

@@ -19,7 +19,7 @@ from psycopg_pool import AsyncConnectionPool
 
 @asynccontextmanager
 async def saver(kind: str, place: str) -> AsyncIterator[Any]:
-    """LangGraph's saver as its documentation sets it up; SQLite with its default full sync, PostgreSQL with a pool of 10."""
+    """LangGraph's saver as its documentation sets it up: SQLite with full sync, PostgreSQL with a pool of 10."""
     if kind == "sqlite":
         async with AsyncSqliteSaver.from_conn_string(str(Path(place) / "stock.db")) as opened:
             await opened.setup()

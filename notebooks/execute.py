@@ -30,7 +30,7 @@ def execute(file: Path, target: Path) -> None:
         os.environ |= {"IPYTHONDIR": folder, "JUPYTER_RUNTIME_DIR": folder, "JUPYTER_CONFIG_DIR": folder}
         kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{folder}/kernel")
         client = NotebookClient(notebook, km=kernel, timeout=120, record_timing=False)
-        client.execute(cwd=folder)
+        client.execute(cwd=folder, cleanup_kc=True)
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, target)
 

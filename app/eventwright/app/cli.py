@@ -48,8 +48,9 @@ def _root(
 def up(host: Host = None, port: Port = None) -> None:
     """Start everything in one process: API, worker, scheduler.
 
-    Without any setting it keeps its data in .eventwright (SQLite and a Valkey of its own) and listens on
-    http://127.0.0.1:8585. Ctrl-C finishes what is under way, a second one ends at once.
+    Without any setting it keeps its data in .eventwright (SQLite, and a Valkey
+    of its own) and listens on http://127.0.0.1:8585. Ctrl-C finishes what is
+    under way, a second one ends at once.
 
       [cyan]eventwright up[/]
       [cyan]EVENTWRIGHT_WORKFLOWS=shop.orders eventwright up --port 9000[/]
@@ -69,11 +70,12 @@ def up(host: Host = None, port: Port = None) -> None:
 def api(host: Host = None, port: Port = None) -> None:
     """Start the HTTP API alone.
 
-    Any number of APIs and workers go together on one database and one Redis. On one machine they find each
-    other through EVENTWRIGHT_HOME.
+    Any number of APIs and workers go together on one database and one Redis.
+    On one machine they find each other through EVENTWRIGHT_HOME. Beyond this
+    machine it listens only with an EVENTWRIGHT_API_KEY.
 
       [cyan]eventwright api[/]
-      [cyan]EVENTWRIGHT_API_KEY=$(openssl rand -base64 32) eventwright api --host 0.0.0.0[/]
+      [cyan]eventwright api --host 0.0.0.0 --port 80[/]
 
     Next: [cyan]eventwright worker[/].
     """
@@ -94,11 +96,12 @@ def worker(
 ) -> None:
     """Start a worker alone.
 
-    It takes runs as far as they go, retries what failed, and sees to deadlines. Any number of them go together.
+    It takes runs as far as they go, retries what failed, and sees to deadlines.
+    Any number of workers go together.
 
       [cyan]eventwright worker[/]
       [cyan]eventwright worker --lane llm[/]
-      [cyan]eventwright worker --burst[/]          finish what is due and end, in a script
+      [cyan]eventwright worker --burst[/]      finish what is due, then end
 
     Next: [cyan]eventwright runs[/].
     """
@@ -131,10 +134,11 @@ def demo(
 ) -> None:
     """Watch forty support tickets go through; no account, no key.
 
-    The hard cases are among them: duplicates, refunds above the limit, a mail server that is down.
+    The hard cases are among them: duplicates, refunds above the limit, a mail
+    server that is down.
 
       [cyan]eventwright demo[/]
-      [cyan]eventwright demo --once[/]             tell the story and end
+      [cyan]eventwright demo --once[/]         tell the story, then end
 
     Next: [cyan]eventwright up[/].
     """

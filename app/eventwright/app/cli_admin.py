@@ -20,7 +20,7 @@ db = typer.Typer(help="Look after the database's schema.", no_args_is_help=True,
 
 @app.command(rich_help_panel=KEEP)
 def workflows(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show this one, with its graph.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show this one, with its graph.")] = None,
     version: Annotated[str | None, typer.Option(help="Another version than the one that new events start.")] = None,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="The graph as Mermaid text, for a page.")] = False,
     as_json: AsJson = False,
@@ -75,7 +75,8 @@ async def _show_workflow(app: App, name: str, version: str | None, *, as_json: b
 def doctor(as_json: AsJson = False) -> None:
     """Look whether everything is well.
 
-    Each thing the service needs is looked at; where something is missing, it says what to do. Exit code 1 on a fault.
+    Each thing the service needs is looked at; where something is missing, it
+    says what to do. Exit code 1 on a fault.
 
     [cyan]eventwright doctor[/]
     [cyan]eventwright doctor --json | jq '.checks[] | select(.status != "ok")'[/]
@@ -96,7 +97,9 @@ def doctor(as_json: AsJson = False) -> None:
 
 @db.command()
 def status(as_json: AsJson = False) -> None:
-    """Say which schema the database has, and which one this code wants. Exit code 1 if they differ.
+    """Say which schema the database has, and which one this code wants.
+
+    Exit code 1 if they differ.
 
     [cyan]eventwright db status[/]
     """
@@ -125,7 +128,9 @@ def status(as_json: AsJson = False) -> None:
 
 @db.command()
 def upgrade(as_json: AsJson = False) -> None:
-    """Bring the database to the newest schema. Every process does it when it starts; this is for a deploy.
+    """Bring the database to the newest schema.
+
+    Every process does it when it starts; this is for a deploy.
 
     [cyan]eventwright db upgrade[/]
     """
@@ -147,7 +152,9 @@ def upgrade(as_json: AsJson = False) -> None:
 
 @db.command()
 def path(as_json: AsJson = False) -> None:
-    """Print where the database is; a password in its address is left out.
+    """Print where the database is.
+
+    A password in its address is left out.
 
     [cyan]eventwright db path[/]
     [cyan]sqlite3 "$(eventwright db path)" .schema[/]

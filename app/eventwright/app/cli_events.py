@@ -31,7 +31,7 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=LOOK)
 def send(
-    file: Annotated[str | None, typer.Argument(metavar="[FILE]", help="Events as JSON; - is standard input.")] = None,
+    file: Annotated[str | None, typer.Argument(metavar="FILE", help="Events as JSON; - is standard input.")] = None,
     type: Annotated[str | None, typer.Option(help="The event's type; FILE then holds its data alone.")] = None,
     data: Annotated[str | None, typer.Option(metavar="JSON", help="With --type: the data, instead of FILE.")] = None,
     id: Annotated[str | None, typer.Option(help="With --type: the event's id; by default a new one.")] = None,
@@ -47,13 +47,13 @@ def send(
 ) -> None:
     """Send events.
 
-    The same event again is a duplicate and starts nothing. FILE holds a CloudEvent, a JSON array of
-    them, or one on each line.
+    The same event again is a duplicate and starts nothing. FILE holds a
+    CloudEvent, a JSON array of them, or one on each line.
 
       [cyan]eventwright send event.json[/]
-      [cyan]eventwright send --type ticket.created --data '{"sender": "ann@example.org", "text": "Hello"}'[/]
+      [cyan]eventwright send --type ticket.created --data '{"text": "Hello"}'[/]
       [cyan]eventwright send ticket.json --type ticket.created --id ticket-17[/]
-      [cyan]cat events.jsonl | eventwright send - --to https://events.example.org[/]
+      [cyan]eventwright send --to https://shop.example.org - < events.jsonl[/]
 
     Next: [cyan]eventwright runs[/].
     """
@@ -139,9 +139,9 @@ def events(
     """List the events that came in, and what became of them.
 
       [cyan]eventwright events[/]
-      [cyan]eventwright events --state refused[/]      what fitted no payload model
+      [cyan]eventwright events --state refused[/]    what fitted no payload model
 
-    Next: [cyan]eventwright replay-event EVENT[/], when the workflow knows the event.
+    Next: [cyan]eventwright replay-event EVENT[/], once the workflow knows it.
     """
 
     async def work() -> None:
@@ -167,7 +167,8 @@ def replay_event(
 ) -> None:
     """Take a refused event in once more.
 
-    It is checked as the code is now: after a deploy that knows its payload it starts its runs.
+    It is checked as the code is now: after a deploy that knows its payload, it
+    starts its runs.
 
       [cyan]eventwright replay-event 5c0e77d1[/]
 

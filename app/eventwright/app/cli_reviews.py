@@ -59,7 +59,9 @@ async def _show_reviews(app: App, found: list[Review], limit: int, *, as_json: b
 @app.command(rich_help_panel=LOOK)
 def decide(
     review: Annotated[str, typer.Argument(metavar="REVIEW", help="A review's id, or its beginning or end.")],
-    answer: Annotated[DecisionType, typer.Argument(help="What you say; the review tells what it allows.")],
+    answer: Annotated[
+        DecisionType, typer.Argument(metavar="ANSWER", help="What you say; the review tells what it allows.")
+    ],
     arguments: Annotated[
         str | None, typer.Option(metavar="JSON", help="With edit: all arguments as they shall be, or @FILE.")
     ] = None,
@@ -71,12 +73,13 @@ def decide(
 ) -> None:
     """Answer a question.
 
-    One answer wins and is final. On a terminal you see what it is about and are asked back.
+    One answer wins and is final. On a terminal you see what it is about and
+    are asked back.
 
       [cyan]eventwright decide 8b21d0aa approve[/]
       [cyan]eventwright decide 8b21d0aa reject --comment "not within 30 days"[/]
-      [cyan]eventwright decide 8b21d0aa edit --arguments '{"account_id": "A-7", "amount": "20.00"}'[/]
-      [cyan]eventwright decide 8b21d0aa respond --response '"refund"' --by ann --yes[/]
+      [cyan]eventwright decide 8b21d0aa edit --arguments '{"amount": "20.00"}'[/]
+      [cyan]eventwright decide 8b21d0aa respond --response refund --by ann --yes[/]
 
     Next: [cyan]eventwright run RUN[/] shows the run go on.
     """

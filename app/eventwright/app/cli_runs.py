@@ -131,7 +131,8 @@ def run(
 ) -> None:
     """Tell everything about one run.
 
-    Why it is where it is, what happened, what it did outside, and who is asked what.
+    Why it is where it is, what happened, what it did outside, and who is asked
+    what.
 
       [cyan]eventwright run 3f9a1c02[/]
       [cyan]eventwright run 3f9a1c02 --journal[/]
@@ -175,7 +176,7 @@ async def _show_journal(app: App, run_id: str, *, as_json: bool) -> None:
 @app.command(rich_help_panel=REPAIR)
 def replay(
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="A failed run's id, or its beginning or end.")
+        str | None, typer.Argument(metavar="RUN", help="A failed run's id, or its beginning or end.")
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Every failed run that the filters leave.")] = False,
     reason: Annotated[Reason | None, typer.Option(help="With --all: only those that failed for this.")] = None,
@@ -191,12 +192,13 @@ def replay(
 ) -> None:
     """Take a failed run up again.
 
-    It goes on from its last checkpoint. Effects that are done stay done, whatever is replayed.
+    It goes on from its last checkpoint. Effects that are done stay done,
+    whatever is replayed.
 
       [cyan]eventwright replay 3f9a1c02[/]
       [cyan]eventwright replay 3f9a1c02 --from-start[/]
-      [cyan]eventwright replay 3f9a1c02 --rename pay=refund[/]        after a deploy
-      [cyan]eventwright replay --all --reason attempts[/]             when the mail server is back
+      [cyan]eventwright replay 3f9a1c02 --rename pay=refund[/]    after a deploy
+      [cyan]eventwright replay --all --reason attempts[/]         when mail is back
 
     Next: [cyan]eventwright runs --watch[/].
     """

@@ -116,8 +116,8 @@ def _words(error: Exception) -> str:
         return f"{str(error).splitlines()[0]}; `eventwright doctor` looks into it"
     if isinstance(error, EventwrightError):
         return str(error)
-    if isinstance(error, OSError):
-        return str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
     first = (str(error).splitlines() or [""])[0]
     return f"{type(error).__name__}: {first} (EVENTWRIGHT_DEBUG=1 shows where)"
 

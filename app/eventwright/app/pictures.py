@@ -71,8 +71,8 @@ def timeline_picture(
 def graph_picture(workflow: Workflow, *, asking: Collection[str] = ()) -> Picture:
     """The workflow's graph as its author drew it, with a badge on a node for each guard of its policy.
 
-    Conditional edges are dashed; one from a node to itself is a badge. A subgraph is drawn inside its node. The graph is
-    neither changed nor compiled: a copy is.
+    Conditional edges are dashed; one from a node to itself is a badge. A subgraph is drawn inside its node. The
+    graph is neither changed nor compiled: a copy is.
 
     Args:
         workflow: the workflow.

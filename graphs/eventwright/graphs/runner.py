@@ -26,7 +26,7 @@ from eventwright.guardrails.gate import FALLBACK
 from eventwright.guardrails.segment import STANDING, NodeFailure, Segment
 from eventwright.guardrails.verdicts import Denied, Rejected
 from eventwright.runs.checkpoints import CheckpointSaver, awaited_nodes
-from eventwright.runs.errors import LeaseLost, StoreUnavailable
+from eventwright.runs.errors import EventwrightError, LeaseLost, StoreUnavailable
 from eventwright.runs.records import DecisionType, EffectState, Lease, Review, ReviewKind, Run, Visit
 from eventwright.runs.states import Outcome, Reason
 from eventwright.runs.store import History, Store
@@ -36,6 +36,13 @@ from eventwright.tools.model_tool import ask_model
 #: Errors of the engine itself. They say nothing about the run, which is taken up again when its lease runs out.
 OURS = (LeaseLost, StoreUnavailable)
 _NO_PAST = History(effects={}, visits={}, reviews=())
+
+
+class Unreadable(EventwrightError, ValueError):
+    """What is saved of a run makes no state of its graph: two nodes disagree, or the graph was changed since."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(f"the saved state does not fit the graph: {type(error).__name__}: {error}")
 
 
 class Stop:
@@ -100,6 +107,8 @@ class Runner:
                 return Report(outcome=misfit, seen=_decided(segment))
             error = await self._go_on(graph, config, before, segment, workflow, stop)
             after = await self._head(graph, config)
+        except Unreadable as unreadable:
+            return Report(outcome=Failed(Reason.NOT_RETRYABLE, str(unreadable)), seen=_decided(segment))
         finally:
             self.saver.release(run.thread_id)
         for write in segment.unwaited:
@@ -110,7 +119,13 @@ class Runner:
         saved = await self.saver.aget_tuple(config)
         if saved is None:
             return None
-        return Head(await graph.aget_state(config), awaited_nodes(saved.checkpoint, graph.channels))
+        try:
+            snapshot = await graph.aget_state(config)
+        except OURS:
+            raise
+        except Exception as error:
+            raise Unreadable(error) from error
+        return Head(snapshot, awaited_nodes(saved, graph.channels))
 
     async def _go_on(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -36,10 +36,10 @@ def wants_approval(policy: Policy, tool: Tool, arguments: BaseModel) -> Verdict:
     )
 
 
-def approval_review(run: Run, node: str, policy: Policy, request: Request, verdict: Verdict) -> Review:
+def approval_review(run: Run, node: str, policy: Policy, request: Request, verdict: Verdict, now: datetime) -> Review:
     """The question whether this exact call may be made. The verdict is frozen into it."""
     return Review(
-        **_asked(run, node, policy.approval, verdict),
+        **_asked(run, node, policy.approval, verdict, now),
         kind=ReviewKind.APPROVAL,
         question=policy.approval.question or f"{request.tool.description} Approve? ({verdict.reason})",
         allowed=policy.approval.allowed or (DecisionType.APPROVE, DecisionType.EDIT, DecisionType.REJECT),
@@ -51,11 +51,18 @@ def approval_review(run: Run, node: str, policy: Policy, request: Request, verdi
 
 
 def low_confidence_review(
-    run: Run, node: str, policy: Policy, question: Question, answer: Answer, digest: str, verdict: Verdict
+    run: Run,
+    node: str,
+    policy: Policy,
+    question: Question,
+    answer: Answer,
+    digest: str,
+    verdict: Verdict,
+    now: datetime,
 ) -> Review:
     """The question that the model could not answer well enough, with its guess."""
     return Review(
-        **_asked(run, node, policy.otherwise, verdict),
+        **_asked(run, node, policy.otherwise, verdict, now),
         kind=ReviewKind.LOW_CONFIDENCE,
         question=policy.otherwise.question or f"{question.instructions} ({verdict.reason})",
         allowed=policy.otherwise.allowed or (DecisionType.APPROVE, DecisionType.RESPOND, DecisionType.REJECT),
@@ -71,8 +78,8 @@ def low_confidence_review(
     )
 
 
-def _asked(run: Run, node: str, request: ReviewRequest, verdict: Verdict) -> dict[str, Any]:
-    deadline = None if request.deadline is None else datetime.now(UTC) + request.deadline
+def _asked(run: Run, node: str, request: ReviewRequest, verdict: Verdict, now: datetime) -> dict[str, Any]:
+    deadline = None if request.deadline is None else now + request.deadline
     return {
         "id": new_id("rev"),
         "run_id": run.id,

@@ -190,7 +190,9 @@ class Gate:
                 return replace(request, verdicts=(*request.verdicts, verdict))
             if verdict.kind is VerdictKind.DENY:
                 await self._deny(request.tool, verdict)
-            await self._ask(approval_review(self.segment.run, self.node, self.policy, request, verdict), verdict)
+            now = await self.segment.store.now()
+            asked = approval_review(self.segment.run, self.node, self.policy, request, verdict, now)
+            await self._ask(asked, verdict)
         if review is None or review.decision is None:
             raise self._pause(review)
         match review.decision.type:
@@ -240,9 +242,9 @@ class Gate:
                 reason=f"confidence {answer.confidence:.2f} is below {floor:.2f}",
                 inputs={"confidence": answer.confidence, "min_confidence": floor},
             )
-            await self._ask(
-                low_confidence_review(run, self.node, self.policy, question, answer, digest, verdict), verdict
-            )
+            now = await self.segment.store.now()
+            asked = low_confidence_review(run, self.node, self.policy, question, answer, digest, verdict, now)
+            await self._ask(asked, verdict)
         if review is None or review.decision is None:
             raise self._pause(review)
         await self._use_up(review, digest)

@@ -173,27 +173,27 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
 
         The checkpoint keeps its id, so that tasks of other nodes keep theirs, and what they have done.
         """
-        saved = await self.aget_tuple({"configurable": {"thread_id": thread_id}})
-        if saved is None:
+        found = await self._find({"configurable": {"thread_id": thread_id}})
+        if found is None:
             return
-        kind, body = self.serde.dumps_typed(_renamed(saved.checkpoint, names))
-        configurable = saved.config["configurable"]
-        parent = saved.parent_config["configurable"]["checkpoint_id"] if saved.parent_config else None
-        transaction.put_checkpoint(
-            {
-                "thread_id": thread_id,
-                "ns": configurable["checkpoint_ns"],
-                "id": configurable["checkpoint_id"],
-                "parent": parent,
-                "type": kind,
-                "body": body,
-                "metadata": dict(saved.metadata),
-            }
-        )
+        row, writes = found
+        kind, body = self.serde.dumps_typed(_renamed(self.serde.loads_typed((row["type"], row["body"])), names))
+        transaction.put_checkpoint({**row, "type": kind, "body": body})
+        for write in writes:
+            channel = _renamed_channel(write["channel"], names)
+            value = self.serde.loads_typed((write["type"], write["body"]))
+            kind, body = self.serde.dumps_typed(_renamed_write(write["channel"], value, names))
+            transaction.put_checkpoint_write(
+                {**write, "channel": channel, "type": kind, "body": body}, replace_earlier=True
+            )
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        found = await self._find(config)
+        return self._tuple(found) if found is not None else None
+
+    async def _find(self, config: RunnableConfig) -> _Found | None:
         thread_id, ns = _place(config)
         wanted = {"thread_id": thread_id, "ns": ns, "id": get_checkpoint_id(config)}
 
@@ -201,8 +201,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
             row = connection.execute(_ONE if wanted["id"] else _NEWEST, wanted).mappings().one_or_none()
             return (row, _writes_of(connection, row)) if row is not None else None
 
-        found = await self._store.read(read)
-        return self._tuple(found) if found is not None else None
+        return await self._store.read(read)
 
     async def alist(
         self,
@@ -286,11 +285,13 @@ def _says_something(channel: str) -> bool:
     return channel in PLAIN_CHANNELS or not channel.startswith("__")
 
 
-def awaited_nodes(checkpoint: Checkpoint, channels: Collection[str]) -> frozenset[str]:
-    """The nodes that the checkpoint is about to run, and those of joins that the graph, by its channels, has not."""
-    values = checkpoint["channel_values"]
-    awaited = {send.node for send in values.get(TASKS) or ()}
-    for channel in values:
+def awaited_nodes(saved: CheckpointTuple, channels: Collection[str]) -> frozenset[str]:
+    """The nodes that the checkpoint and its finished tasks are about to run, and those of joins that the graph, by its
+    channels, has not."""
+    values, writes = saved.checkpoint["channel_values"], saved.pending_writes or ()
+    sends = [*(values.get(TASKS) or ()), *(value for _, channel, value in writes if channel == TASKS)]
+    awaited = {send.node for send in sends}
+    for channel in (*values, *(channel for _, channel, _ in writes)):
         if channel.startswith(TRIGGER):
             awaited.add(channel.removeprefix(TRIGGER))
         elif channel.startswith(JOIN) and channel not in channels:
@@ -307,36 +308,47 @@ def _joined(channel: str) -> list[str]:
 def _renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Checkpoint:
     """The checkpoint with nodes' names changed wherever LangGraph keys by them."""
 
-    def channel(name: str) -> str:
-        if name.startswith(TRIGGER):
-            node = name.removeprefix(TRIGGER)
-            return TRIGGER + names.get(node, node)
-        if name.startswith(JOIN):
-            *starts, end = (names.get(node, node) for node in _joined(name))
-            return f"{JOIN}{'+'.join(starts)}:{end}"
-        return name
-
-    def value(name: str, held: Any) -> Any:
-        if name == TASKS:
-            return [Send(names.get(send.node, send.node), send.arg, timeout=send.timeout) for send in held]
-        if name.startswith(JOIN):
-            # A deferred join holds the names that came, and whether the graph is done otherwise.
-            came, *rest = held if isinstance(held, tuple | list) else (held,)
-            renamed = {names.get(node, node) for node in came}
-            return (renamed, *rest) if rest else renamed
-        return held
+    def keys(mapping: Mapping[str, Any]) -> dict[str, Any]:
+        return {_renamed_channel(name, names): value for name, value in mapping.items()}
 
     copy = checkpoint.copy()
-    copy["channel_values"] = {channel(name): value(name, held) for name, held in copy["channel_values"].items()}
-    copy["channel_versions"] = {channel(name): version for name, version in copy["channel_versions"].items()}
-    copy["versions_seen"] = {
-        names.get(node, node): {channel(name): version for name, version in seen.items()}
-        for node, seen in copy["versions_seen"].items()
-    }
+    values = copy["channel_values"]
+    copy["channel_values"] = keys({name: _renamed_value(name, value, names) for name, value in values.items()})
+    copy["channel_versions"] = keys(copy["channel_versions"])
+    copy["versions_seen"] = {names.get(node, node): keys(seen) for node, seen in copy["versions_seen"].items()}
     updated = copy.get("updated_channels")
     if updated is not None:
-        copy["updated_channels"] = [channel(name) for name in updated]
+        copy["updated_channels"] = [_renamed_channel(name, names) for name in updated]
     return copy
+
+
+def _renamed_channel(name: str, names: Mapping[str, str]) -> str:
+    if name.startswith(TRIGGER):
+        node = name.removeprefix(TRIGGER)
+        return TRIGGER + names.get(node, node)
+    if name.startswith(JOIN):
+        *starts, end = (names.get(node, node) for node in _joined(name))
+        return f"{JOIN}{'+'.join(starts)}:{end}"
+    return name
+
+
+def _renamed_value(channel: str, held: Any, names: Mapping[str, str]) -> Any:
+    """What a channel holds: the tasks that were sent, the nodes that came to a join."""
+    if channel == TASKS:
+        return [_renamed_write(channel, send, names) for send in held]
+    if channel.startswith(JOIN):
+        # A deferred join holds the nodes that came, and whether the graph is done otherwise.
+        came, *rest = held if isinstance(held, tuple | list) else (held,)
+        renamed = {names.get(node, node) for node in came}
+        return (renamed, *rest) if rest else renamed
+    return held
+
+
+def _renamed_write(channel: str, value: Any, names: Mapping[str, str]) -> Any:
+    """What a task writes to a channel: one task that it sends, its own name for a join."""
+    if channel == TASKS:
+        return Send(names.get(value.node, value.node), value.arg, timeout=value.timeout)
+    return names.get(value, value) if channel.startswith(JOIN) else value
 
 
 def _place(config: RunnableConfig) -> tuple[str, str]:

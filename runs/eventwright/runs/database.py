@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -178,9 +179,11 @@ def is_away(error: Exception) -> bool:
     if not isinstance(error, DBAPIError):
         return isinstance(error, OSError | sa.exc.TimeoutError)
     sqlstate = getattr(error.orig, "sqlstate", None)
-    if sqlstate is None:
-        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-    return sqlstate[:2] in _AWAY
+    if sqlstate is not None:
+        return sqlstate[:2] in _AWAY
+    if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+        return False  # the driver calls a statement that does not fit the schema "operational" as well
+    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
 
 
 #: Classes of SQLSTATE: connection, read-only transaction, deadlock, resources, lock, operator, system.

@@ -220,7 +220,7 @@ class Tool:
         return await asyncio.to_thread(function, **values)
 
     def dump(self, result: Any) -> Any:
-        """The result as JSON, for the ledger. Raises ValueError if it is not of the declared type, or no finite JSON."""
+        """The result as JSON, for the ledger. Raises ValueError if it is not of the declared type, or not JSON."""
         recorded = to_jsonable_python(self._result.validate_python(result), inf_nan_mode="constants")
         canonical(recorded)
         return recorded

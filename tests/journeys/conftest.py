@@ -1,0 +1,24 @@
+"""Fixtures of the business stories."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from tests.journeys.support_world import Outside
+
+from eventwright.tools.crm import Crm
+from eventwright.tools.payments import PaymentLedger
+from eventwright.tools.smtp_server import local_smtp
+
+
+@pytest.fixture
+async def outside(tmp_path: Path) -> AsyncIterator[Outside]:
+    async with AsyncExitStack() as stack:
+        yield Outside(
+            crm=await stack.enter_async_context(Crm.open(tmp_path / "crm.db")),
+            ledger=await stack.enter_async_context(PaymentLedger.open(tmp_path / "payments.db")),
+            smtp=await stack.enter_async_context(local_smtp()),
+        )
