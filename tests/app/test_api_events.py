@@ -172,6 +172,14 @@ async def test_each_item_of_a_batch_answers_for_itself(client: httpx.AsyncClient
     assert (refused["id"], refused["source"]) == ("2", "/shop")
 
 
+async def test_of_items_with_one_name_in_a_batch_the_first_is_the_one_that_counts(client: httpx.AsyncClient):
+    other = WISH | {"amount": "1"}
+    batch = [item for n in range(100) for item in (event(str(n)), event(str(n), data=other))]
+    answers = (await post(client, batch, BATCH)).json()["events"]
+    assert all("runs" in answer for answer in answers[::2])
+    assert [answer["error"]["status"] for answer in answers[1::2]] == [409] * 100
+
+
 async def test_a_batch_of_which_nothing_is_accepted_is_a_problem_with_each_answer(client: httpx.AsyncClient):
     document = problem(await post(client, [event("1", data={}), {}], BATCH))
     assert document["status"] == 422

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
-from langchain_core.language_models import FakeListChatModel
+from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 from pydantic import BaseModel
@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from eventwright.app.simulate import NothingToAnswer, simulate
 from eventwright.queue.desk import AlreadyDecided, UnfitDecision
 from eventwright.queue.intake import EventRefused
+from eventwright.runs.records import Decision, DecisionType
 from eventwright.sdk import Backoff, Call, Event, NotDone, On, Policy, Workflow, above, review, tool
 from eventwright.tools.contract import ResourceMissing
 
@@ -129,13 +130,7 @@ async def test_a_second_answer_to_one_question_is_told_who_was_first() -> None:
         [question] = await run.reviews()
         await run.approve(by="ann")
         with pytest.raises(AlreadyDecided, match="ann said approve"):
-            await run.engine.decide(question.id, replaced_by("ben"))
-
-
-def replaced_by(name: str) -> Any:
-    from eventwright.runs.records import Decision, DecisionType
-
-    return Decision(type=DecisionType.REJECT, by=name)
+            await run.engine.decide(question.id, Decision(type=DecisionType.REJECT, by="ben"))
 
 
 async def test_a_client_that_was_not_given_is_named_in_the_failure() -> None:
@@ -236,8 +231,6 @@ async def test_two_simulations_know_nothing_of_each_other_and_their_databases_go
 
 
 async def test_a_chat_model_of_ones_own_goes_before_the_offline_one() -> None:
-    from langchain_core.language_models import BaseChatModel
-
     own = FakeListChatModel(responses=["never asked"])
     async with simulate(payments(), {"amount": 1}, resources=[own, Bank()]) as run:
         clients = run.engine.runner._resources

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 from redis import Redis
+from rq import Worker as RqWorker
 
 from eventwright.queue.embedded import embedded_valkey
-from eventwright.queue.wakeups import Bell
+from eventwright.queue.wakeups import Bell, WakeUp
 from eventwright.queue.worker import Handle, Worker
 
+Wakeups = Callable[[int], list[WakeUp]]
 Serving = Callable[..., AbstractAsyncContextManager[Worker]]
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -67,3 +70,51 @@ def eventually() -> Eventually:
             await asyncio.sleep(0.02)
 
     return wait
+
+
+class Runs:
+    """A handle whose runs go on until they are let go."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+        self.cancelled: list[str] = []
+        self.go = asyncio.Event()
+
+    async def __call__(self, run_id: str) -> None:
+        self.begun.append(run_id)
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled.append(run_id)
+            raise
+        self.ended.append(run_id)
+
+
+@pytest.fixture
+def new_runs() -> type[Runs]:
+    return Runs
+
+
+@pytest.fixture
+def wakeups() -> Wakeups:
+    """Rows of the outbox, for run-0, run-1, ..."""
+    return lambda count: [(str(uuid.uuid4()), f"run-{number}", "default") for number in range(count)]
+
+
+@pytest.fixture
+def shown() -> Callable[[Redis], list[tuple[str, int, int]]]:
+    """State, finished and failed of each worker, as RQ reads them."""
+
+    def of(redis: Redis) -> list[tuple[str, int, int]]:
+        workers = RqWorker.all(connection=redis)
+        return [(worker.get_state(), worker.successful_job_count, worker.failed_job_count) for worker in workers]
+
+    return of
+
+
+@pytest.fixture
+def leftovers() -> Callable[[Redis], list[bytes]]:
+    """Every key of a job, a list or a registry."""
+    kinds = ("rq:job:*", "rq:execution*", "rq:wip:*", "rq:queue:eventwright:default*", "rq:results:*")
+    return lambda redis: [key for kind in kinds for key in redis.scan_iter(kind)]

@@ -78,8 +78,8 @@ def doctor(as_json: AsJson = False) -> None:
     Each thing the service needs is looked at; where something is missing, it
     says what to do. Exit code 1 on a fault.
 
-    [cyan]eventwright doctor[/]
-    [cyan]eventwright doctor --json | jq '.checks[] | select(.status != "ok")'[/]
+      [cyan]eventwright doctor[/]
+      [cyan]eventwright doctor --json | jq '.checks[] | select(.status != "ok")'[/]
     """
 
     async def work() -> int:
@@ -101,7 +101,7 @@ def status(as_json: AsJson = False) -> None:
 
     Exit code 1 if they differ.
 
-    [cyan]eventwright db status[/]
+      [cyan]eventwright db status[/]
     """
 
     async def work() -> int:
@@ -132,7 +132,7 @@ def upgrade(as_json: AsJson = False) -> None:
 
     Every process does it when it starts; this is for a deploy.
 
-    [cyan]eventwright db upgrade[/]
+      [cyan]eventwright db upgrade[/]
     """
 
     async def work() -> None:
@@ -156,8 +156,8 @@ def path(as_json: AsJson = False) -> None:
 
     A password in its address is left out.
 
-    [cyan]eventwright db path[/]
-    [cyan]sqlite3 "$(eventwright db path)" .schema[/]
+      [cyan]eventwright db path[/]
+      [cyan]sqlite3 "$(eventwright db path)" .schema[/]
     """
 
     async def work() -> None:

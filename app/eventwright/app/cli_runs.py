@@ -260,8 +260,8 @@ def cancel(run: RunId, by: By = None, yes: Yes = False, as_json: AsJson = False)
 
     One that is being worked on ends at its next boundary, never inside a call.
 
-    [cyan]eventwright cancel 3f9a1c02[/]
-    [cyan]eventwright cancel 3f9a1c02 --yes --by ann[/]
+      [cyan]eventwright cancel 3f9a1c02[/]
+      [cyan]eventwright cancel 3f9a1c02 --yes --by ann[/]
     """
 
     async def work() -> None:

@@ -37,6 +37,8 @@ from eventwright.runs.errors import EventwrightError
 
 #: The segment that runs here; set by the runner, inherited by every task and thread that LangGraph starts.
 current_segment: ContextVar[Segment | None] = ContextVar("eventwright_segment", default=None)
+#: What LangGraph calls a node that handles another's errors, before that one's name.
+ERROR_HANDLER = "__error_handler__"
 #: The nodes that the running code is in, outermost first: more than one inside a graph that is a node.
 _standing: ContextVar[tuple[Level, ...]] = ContextVar("eventwright_standing", default=())
 
@@ -79,11 +81,12 @@ class Level:
             return above[-1]
         inner = namespace.removeprefix(f"{above[-1].namespace}|") if above else namespace
         parts = [part.partition(":") for part in inner.split("|")]
-        # A bare number counts the graphs that one function runs; more than one name has a task between of which we
-        # know only an id that changes.
-        if sum(1 for _, colon, _ in parts if colon) > 1:
-            raise NoPlace(namespace)
         name = "|".join(name for name, _, _ in parts)
+        # A bare number counts the graphs that one function runs, an error handler runs beside its node. Any other
+        # second id is that of a task between, of which we know nothing else.
+        tasks = [name for name, colon, _ in parts if colon and not name.startswith(ERROR_HANDLER)]
+        if len(tasks) > 1:
+            raise NoPlace(namespace)
         return cls(namespace, (name, metadata.get("langgraph_step"), metadata.get("langgraph_path")))
 
 

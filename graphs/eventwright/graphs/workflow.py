@@ -6,15 +6,16 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+from langchain_core.runnables import Runnable
 from langgraph.graph import StateGraph
+from langgraph.pregel._utils import validate_timeout_supported
 from pydantic import BaseModel, ValidationError
 
 from eventwright.guardrails.policy import Policy
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.event import Event
-from eventwright.tools.contract import is_async
 
 PayloadModel = type[BaseModel]
 
@@ -145,11 +146,17 @@ class Workflow:
             if node not in self.graph.nodes:
                 known = ", ".join(sorted(self.graph.nodes))
                 raise BadWorkflow(f"workflow {self.name!r} has a policy for {node!r}; its nodes are: {known}")
-            if policy.timeout is not None and not _can_be_cancelled(self.graph.nodes[node].runnable):
-                raise BadWorkflow(
-                    f"node {node!r} is synchronous and cannot have a timeout: Python cannot stop a thread, so the node "
-                    "would go on writing after it. Make it `async def`, or leave the timeout out"
-                )
+            if policy.timeout is not None:
+                self._check_timeout(node)
+
+    def _check_timeout(self, node: str) -> None:
+        try:
+            validate_timeout_supported(cast(Runnable[Any, Any], self.graph.nodes[node].runnable), name=node)
+        except ValueError as error:
+            raise BadWorkflow(
+                f"node {node!r} is synchronous and cannot have a timeout: Python cannot stop a thread, so the node "
+                "would go on writing after it. Make it `async def`, or leave the timeout out"
+            ) from error
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name} version {self.version}>"
@@ -173,11 +180,6 @@ class Workflow:
 
 
 _NOTHING = Policy()
-
-
-def _can_be_cancelled(runnable: Any) -> bool:
-    function = getattr(runnable, "afunc", None) or getattr(runnable, "func", None)
-    return function is None or is_async(function)
 
 
 class Workflows:

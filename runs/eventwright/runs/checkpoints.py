@@ -35,8 +35,9 @@ PATIENCE = 0.05
 PLAIN_CHANNELS = frozenset({"__no_writes__", "__pregel_tasks"})
 #: The channel of the tasks that were sent, and the prefixes of those that trigger a node and that join several.
 TASKS, TRIGGER, JOIN = "__pregel_tasks", "branch:to:", "join:"
-#: The channel in which a task says that it failed.
+#: The channels in which a task says that it failed, and who is to handle that.
 ERROR = "__error__"
+FAILURE = frozenset({ERROR, "__error_source_node__"})
 
 
 class NotLeased(EventwrightError, PermissionError):
@@ -125,9 +126,10 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         checkpoint_id = config["configurable"]["checkpoint_id"]
         if any(channel == ERROR for channel, _ in writes):
             # A failed task has done nothing. With the writes it made before (its router raised, say) LangGraph would
-            # take it for finished on resume, and end the run in silence.
-            writes = [write for write in writes if not _says_something(write[0])]
-        plain = all(_says_something(channel) for channel, _ in writes)
+            # take it for finished on resume, and end the run in silence; with the answers it took in, which are sent
+            # again, it would take the last one for the answer to its next question.
+            writes = [write for write in writes if write[0] in FAILURE]
+        plain = all(channel in PLAIN_CHANNELS or not channel.startswith("__") for channel, _ in writes)
         if plain and await self._needless_soon((thread_id, ns, checkpoint_id)):
             return
         special = all(channel in WRITES_IDX_MAP for channel, _ in writes)
@@ -278,11 +280,6 @@ def _tell(write: asyncio.Future[bool], needless: bool) -> None:
 def _writes_of(connection: sa.Connection, row: sa.RowMapping) -> Sequence[sa.RowMapping]:
     """The pending writes of a checkpoint."""
     return connection.execute(_WRITES, {name: row[name] for name in ("thread_id", "ns", "id")}).mappings().all()
-
-
-def _says_something(channel: str) -> bool:
-    """Whether a write to the channel is a task's work; the others tell how the task fares."""
-    return channel in PLAIN_CHANNELS or not channel.startswith("__")
 
 
 def awaited_nodes(saved: CheckpointTuple, channels: Collection[str]) -> frozenset[str]:

@@ -1,5 +1,6 @@
 """Small workflows for the tests of the command line; EVENTWRIGHT_WORKFLOWS names this module."""
 
+import asyncio
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypedDict
@@ -42,6 +43,11 @@ def ask(state: State) -> dict[str, Any]:
     return {"wish": interrupt({"question": "Which colour?", "allowed": ["respond", "reject"]})}
 
 
+async def nap(state: State) -> dict[str, Any]:
+    await asyncio.sleep(3600)
+    return {}
+
+
 def need(state: State) -> dict[str, Any]:
     if not Path(state["needs"]).exists():
         raise RuntimeError(f"{state['needs']} is missing")
@@ -72,3 +78,4 @@ orders = Workflow(
 )
 wishes = Workflow("wishes", version="1", graph=in_a_row(ask=ask), triggers=[On("wish.made")])
 fragile = Workflow("fragile", version="1", graph=in_a_row(need=need), triggers=[On("file.needed")])
+naps = Workflow("naps", version="1", graph=in_a_row(nap=nap), triggers=[On("nap.wanted")])

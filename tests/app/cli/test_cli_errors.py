@@ -1,0 +1,118 @@
+"""What goes wrong at the command line is said in one clear line, with what to do; programs get it as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def one_line(said: Any, *, code: int = 1) -> str:
+    """The error of a command that did nothing else."""
+    assert (said.code, said.out) == (code, "")
+    assert "Traceback" not in said.err
+    (line,) = said.err.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+def test_a_garbage_file_is_refused_in_one_line(shell: Any, tmp_path: Path) -> None:
+    file = tmp_path / "garbage.json"
+    file.write_bytes(b'{"specversion": "1.0", ')
+    assert "line 1" in one_line(shell("send", str(file)))
+
+
+def test_a_huge_file_is_refused_with_the_limit(shell: Any, tmp_path: Path) -> None:
+    file = tmp_path / "huge.json"
+    file.write_text(json.dumps({"specversion": "1.0", "id": "1", "source": "/x", "type": "t", "data": "x" * 3_000_000}))
+    assert "1048576 are allowed" in one_line(shell("send", str(file)))
+
+
+def test_a_file_that_is_not_there_is_named(shell: Any) -> None:
+    assert one_line(shell("send", "nowhere.json")) == "error: nowhere.json: No such file or directory"
+
+
+def test_an_unknown_id_is_told_which_command_lists_ids(used: Any) -> None:
+    assert "`eventwright runs` lists them" in one_line(used("run", "feedface"))
+    assert "`eventwright reviews` lists them" in one_line(used("decide", "feedface", "approve"))
+
+
+def test_a_part_of_an_id_that_fits_several_lists_them_all(used: Any) -> None:
+    said = used("run", "run_")
+    assert said.code == 1
+    assert "fits several runs" in said.err
+    assert len(re.findall(r"run_[0-9a-f]{32}", said.err)) == 4
+
+
+def test_with_json_an_error_is_a_document_on_stderr_and_stdout_is_empty(used: Any) -> None:
+    said = used("run", "run_", "--json")
+    assert (said.code, said.out) == (1, "")
+    document = json.loads(said.err)
+    assert len(document["candidates"]) == 4
+    assert "fits several runs" in document["detail"]
+
+
+def test_a_run_that_did_not_fail_is_not_replayed(used: Any) -> None:
+    done = next(run for run in used("runs", "--state", "completed", "--json").json["items"])
+    assert "is completed and cannot become received" in one_line(used("replay", done["id"]))
+
+
+def test_a_wrong_setting_is_named_and_its_value_is_not_repeated(shell: Any) -> None:
+    told = one_line(shell("runs", EVENTWRIGHT_PORT="s3cret"))
+    assert "EVENTWRIGHT_PORT" in told
+    assert "s3cret" not in told
+
+
+def test_workflows_that_cannot_be_loaded_are_named(shell: Any) -> None:
+    assert "EVENTWRIGHT_WORKFLOWS names 'nowhere'" in one_line(shell("runs", EVENTWRIGHT_WORKFLOWS="nowhere"))
+
+
+def test_a_database_that_is_away_is_one_line_or_one_document(shell: Any) -> None:
+    away = {"EVENTWRIGHT_DATABASE_URL": "postgresql://nobody:s3cret@127.0.0.1:1/nowhere"}
+    said = shell("runs", "--json", **away)
+    assert (said.code, said.out) == (1, "")
+    assert "the database did not answer" in json.loads(said.err)["detail"]
+    assert "s3cret" not in said.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["decide", "1", "edit"],
+        ["decide", "1", "approve", "--response", "x"],
+        ["decide", "1", "maybe"],
+        ["send"],
+        ["send", "--data", "{}"],
+        ["replay"],
+        ["replay", "1", "--all"],
+        ["replay", "1", "--rename", "pay"],
+        ["replay", "1", "--reason", "attempts"],
+        ["runs", "--watch"],
+        ["worker", "--json"],
+        ["nonsense"],
+    ],
+)
+def test_what_is_typed_wrongly_ends_with_2_before_anything_is_opened(shell: Any, words: list[str]) -> None:
+    said = shell(*words)
+    assert (said.code, said.out) == (2, "")
+    assert "Usage: eventwright" in said.err
+    assert not shell.home.exists()
+
+
+def test_a_name_of_eventwright_itself_cannot_be_borrowed(used: Any) -> None:
+    review = used("reviews", "--json").json["items"][0]
+    assert "no name of Eventwright itself" in one_line(used("decide", review["id"], "approve", "--by", "deadline"))
+
+
+def test_a_strangers_escape_sequences_never_reach_the_terminal(used: Any) -> None:
+    shown = [used("reviews"), used("events")]
+    bad = next(item for item in used("runs", "--json").json["items"] if item["event"]["id"] == "o-4")
+    shown += [used("run", bad["id"]), used("run", bad["id"], "--journal"), used("run", bad["id"], "--json")]
+    assert all(said.code == 0 for said in shown)
+    assert "?[31mMallory" in shown[0].out
+    for said in shown:
+        assert "\x1b" not in said.out
+        assert "\u202e" not in said.out

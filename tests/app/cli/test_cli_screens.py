@@ -1,0 +1,110 @@
+"""What the screens say, and that the help, the page about it and the commands are the same."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventwright.app import telling
+from eventwright.app.cli_page import page
+from eventwright.app.simulate import simulate
+from eventwright.runs.records import DecisionType, Review, ReviewKind
+
+COMMANDS = "up worker api demo send events runs run reviews decide replay replay-event cancel workflows doctor db"
+PAGE = Path(__file__).parents[3] / "docs" / "cli.md"
+
+
+def review(**fields: Any) -> Review:
+    asked = {"id": "rev_0001", "run_id": "run_0001", "workflow": "w", "node": "n", "kind": ReviewKind.QUESTION}
+    everything = tuple(DecisionType)
+    return Review(**{**asked, "question": "?", "allowed": everything, "digest": "d", **fields})
+
+
+def test_the_help_is_there_without_a_word_about_langgraph() -> None:
+    program = (
+        "import sys; sys.argv = ['eventwright', '--help']\n"
+        "from eventwright.app.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code\n"
+        "heavy = {'langgraph', 'langchain_core', 'openai', 'fastapi', 'sqlalchemy', 'rq'} & sys.modules.keys()\n"
+        "assert not heavy, heavy"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert shown.returncode == 0, shown.stderr
+    for command in COMMANDS.split():
+        assert f" {command} " in shown.stdout
+
+
+def test_eventwright_alone_shows_what_there_is(shell: Any) -> None:
+    said = shell()
+    assert said.code == 0
+    assert "eventwright demo" in said.out
+
+
+def test_the_page_about_the_command_line_is_fresh_and_names_every_command() -> None:
+    assert PAGE.read_text() == page(), "make it anew: python -m eventwright.app.cli_page > docs/cli.md"
+    for command in COMMANDS.split():
+        assert f"### `eventwright {command}" in page()
+
+
+def test_every_command_has_an_example() -> None:
+    for part in page().split("\n### ")[1:]:
+        name = part.partition("`\n")[0].removeprefix("`")
+        assert "```console\n" + name in part, f"{name} has no example"
+
+
+@pytest.mark.parametrize(
+    ("schema", "example"),
+    [
+        (None, "…"),
+        ({"type": "string", "enum": ["refund", "other"]}, "refund"),
+        (
+            {"type": "object", "properties": {"happened": {"type": "boolean"}}, "required": ["happened"]},
+            {"happened": True},
+        ),
+        ({"$ref": "#/$defs/A", "$defs": {"A": {"type": "array"}}}, []),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, 0),
+    ],
+)
+def test_an_answer_is_proposed_in_the_shape_that_is_wanted(schema: Any, example: Any) -> None:
+    assert telling.example_of(schema) == example
+
+
+def test_a_proposed_command_survives_the_shell() -> None:
+    arguments = {"text": 'it\'s "me" $HOME `ls` \\', "amount": "1"}
+    command = telling.answers(review(arguments=arguments))[DecisionType.EDIT]
+    assert telling.json.loads(shlex.split(command)[-1]) == arguments
+
+
+def test_a_command_with_a_long_answer_takes_it_from_a_file() -> None:
+    command = telling.answers(review(arguments={"text": "x" * 1000}))[DecisionType.EDIT]
+    assert command.endswith("--arguments @answer.json")
+
+
+@pytest.mark.parametrize("bad", ["\x1b[2J", "\x07", "\x9b31m", "\u202e", "\ud800", "\r"])
+def test_no_letter_that_moves_a_terminal_is_left_in_a_text(bad: str) -> None:
+    assert telling.plain(f"a{bad}b").isprintable()
+
+
+def test_times_are_told_as_one_would_say_them() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    ahead = datetime(2026, 1, 1, 0, 5, tzinfo=UTC)
+    assert telling.when(ahead, now) == "in 5 min"
+    assert telling.when(now, ahead) == "5 min ago"
+    assert telling.when(None, now) == ""
+
+
+async def test_a_timeline_tells_who_did_what_with_what(cli_shop: Any) -> None:
+    async with simulate(cli_shop.orders, {"customer": "Ann", "amount": "80.00"}) as run:
+        await run.edit({"customer": "Ann", "amount": "60.00"}, by="ann")
+        told = [moment.text for moment in telling.timeline(await run.journal())]
+    assert told[0].startswith("event order.returned")
+    assert "ann: edit" in "\n".join(told)
+    assert 'cli_shop.pay(customer="Ann", amount="60.00") → 60.00 to Ann' in "\n".join(told)
+    assert told[-1] == "completed: edited"
