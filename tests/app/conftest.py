@@ -63,7 +63,7 @@ async def refund(state: WishState) -> WishState:
     return {}
 
 
-def paying(name: str, event_type: str, **policy: Any) -> Workflow:
+def paying(name: str, event_type: str, *, on: dict[str, Any] | None = None, **policy: Any) -> Workflow:
     graph = StateGraph(WishState)
     graph.add_node("refund", refund)
     graph.add_edge(START, "refund")
@@ -73,9 +73,15 @@ def paying(name: str, event_type: str, **policy: Any) -> Workflow:
         version="1",
         description="Pays money back",
         graph=graph,
-        triggers=[On(event_type, payload={"1": Wish})],
+        triggers=[On(event_type, **{"payload": {"1": Wish}} | (on or {}))],
         policies={"refund": Policy(tools=[pay], **policy)},
     )
+
+
+@pytest.fixture
+def paying_workflow() -> Callable[..., Workflow]:
+    """Makes a workflow that pays; `on` are fields of its trigger, other keywords those of its policy."""
+    return paying
 
 
 @pytest.fixture
@@ -85,14 +91,15 @@ def bank() -> Bank:
 
 @pytest.fixture
 def opened(tmp_path: Path, sqlite_url: str, bank: Bank) -> OpenApp:
-    """Opens an App without Redis, whose runs the test advances itself. Keywords are settings."""
+    """Opens an App without Redis, with more workflows if given; the test advances its runs. Keywords are settings."""
 
     @asynccontextmanager
-    async def open_one(**settings: Any) -> AsyncIterator[App]:
+    async def open_one(*also: Workflow, **settings: Any) -> AsyncIterator[App]:
         values: dict[str, Any] = {"home": tmp_path, "database_url": sqlite_url, "redis_url": "none", "port": 0}
         workflows = [
             paying("refunds", "refund.wanted", approve_when=above("amount", 50)),
             paying("fragile", "refund.urgent"),
+            *also,
         ]
         async with open_app(Settings(**values | settings), workflows=workflows, resources=[bank], rings=False) as app:
             yield app

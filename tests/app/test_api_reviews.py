@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,7 @@ import httpx
 import pytest
 
 from eventwright.app.composition import App
+from eventwright.guardrails.policy import always, review
 from eventwright.runs.records import ReviewState
 
 Paused = Callable[..., Awaitable[tuple[str, str]]]
@@ -112,19 +114,26 @@ async def test_a_review_of_a_cancelled_run_is_gone(client: httpx.AsyncClient, pa
     assert response.json()["state"] == "cancelled"
 
 
-@pytest.mark.parametrize("state", [ReviewState.EXPIRED, ReviewState.SUPERSEDED])
-async def test_a_review_that_expired_or_was_superseded_is_gone(
-    app: App, client: httpx.AsyncClient, paused: Paused, state: ReviewState
-):
+async def test_a_review_whose_deadline_passed_is_gone(opened: Opened, client_of: Any, sent: Any, paying_workflow: Any):
+    asking = review("Pay?", deadline=timedelta(0))
+    hasty = paying_workflow("hasty", "refund.hasty", approve_when=always, approval=asking)
+    async with opened(hasty) as app, client_of(app) as client:
+        run_id = await sent(client, "1", EDITED, "refund.hasty")
+        await app.engine.advance(run_id)
+        await app.engine.tick()
+        (review_id,) = (await client.get(f"/v1/runs/{run_id}")).json()["reviews"]
+        response = await decide(client, review_id, "approve")
+        assert problem(response) == (410, "review-closed")
+        assert (response.json()["state"], response.json()["decision"]["by"]) == ("expired", "deadline")
+
+
+async def test_a_review_that_was_superseded_is_gone(app: App, client: httpx.AsyncClient, paused: Paused):
     run_id, review_id = await paused(client)
-    if state is ReviewState.EXPIRED:
-        await app.engine._desk.expire(review_id)
-    else:
-        async with app.store.write() as tx:
-            tx.close_reviews(run_id, state)
+    async with app.store.write() as tx:
+        tx.close_reviews(run_id, ReviewState.SUPERSEDED)
     response = await decide(client, review_id, "approve")
     assert problem(response) == (410, "review-closed")
-    assert response.json()["state"] == state
+    assert response.json()["state"] == "superseded"
 
 
 async def test_the_person_is_told_what_would_happen(client: httpx.AsyncClient, paused: Paused):

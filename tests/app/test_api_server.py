@@ -117,12 +117,15 @@ async def test_an_address_that_is_taken_is_named_with_what_to_do(opened: Opened,
             await serve_api(second, asyncio.Event())
 
 
-async def test_a_fault_of_ours_is_a_500_that_tells_nothing(app: App, client: httpx.AsyncClient, monkeypatch: Any):
-    async def broken(run_id: str) -> None:
+async def test_a_fault_inside_is_a_500_that_tells_nothing(opened: Opened, client_of: Any, paying_workflow: Any):
+    def broken(payload: Any, event: Any) -> dict[str, Any]:
         raise RuntimeError("password=hunter2")
 
-    monkeypatch.setattr(app.store, "run", broken)
-    response = await client.get("/v1/runs/run_1")
+    async with opened(paying_workflow("broken", "broken", on={"input": broken})) as app, client_of(app) as client:
+        data = {"account": "ann", "amount": "1"}
+        body = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "broken", "data": data}
+        headers = {"content-type": "application/cloudevents+json"}
+        response = await client.post("/v1/events", json=body, headers=headers)
     assert (response.status_code, response.headers["content-type"]) == (500, "application/problem+json")
     assert "hunter2" not in response.text
     assert "Traceback" not in response.text

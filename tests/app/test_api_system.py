@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -17,6 +20,7 @@ from eventwright.app.composition import App
 from eventwright.runs.states import RunState
 
 Paused = Callable[..., Awaitable[tuple[str, str]]]
+Opened = Callable[..., AbstractAsyncContextManager[App]]
 METHODS = ("get", "post", "put", "patch", "delete")
 
 
@@ -44,16 +48,18 @@ async def test_a_method_that_an_address_does_not_know_is_a_405_that_names_those_
 
 
 async def test_a_service_without_its_database_lives_and_is_not_ready(
-    app: App, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    opened: Opened, client_of: Any, postgres_server: Any, migrated_postgres: str
 ):
-    async def away(_: Any) -> None:
-        raise ConnectionRefusedError("postgres://user:secret@db")
-
-    monkeypatch.setattr(app.store._database, "read", away)
-    assert (await client.get("/healthz")).status_code == 200
-    response = await client.get("/readyz")
-    assert (response.status_code, response.headers["content-type"]) == (503, "application/problem+json")
-    assert "secret" not in response.text
+    with postgres_server.database(migrated_postgres) as url:
+        async with opened(database_url=url) as app, client_of(app) as client:
+            assert (await client.get("/readyz")).status_code == 200
+            name = urlsplit(url).path.strip("/")
+            await asyncio.to_thread(postgres_server.execute, f"DROP DATABASE {name} WITH (FORCE)")
+            assert (await client.get("/healthz")).status_code == 200
+            response = await client.get("/readyz")
+            assert (response.status_code, response.headers["content-type"]) == (503, "application/problem+json")
+            assert name not in response.text
+            await asyncio.to_thread(postgres_server.execute, f"CREATE DATABASE {name}")
 
 
 async def test_what_is_deployed_can_be_read(client: httpx.AsyncClient):

@@ -278,7 +278,7 @@ class TestMoves:
         lease = await leased(store, run.id)
         review = question(run.id, deadline=NOW)
         async with store.write() as tx:
-            tx.request_cancel(run.id, by="ann")
+            tx.cancel(run.id, by="ann")
         async with store.write(lease) as tx:
             tx.open_review(review)
             tx.move(run.id, RunState.PENDING_APPROVAL, actor="engine", due_at=NOW, heed_cancel=True)

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from eventwright.app.api import create_api
+from eventwright.app.composition import open_app
+from eventwright.app.settings import Settings
 from eventwright.app.settings_page import page
 from eventwright.app.simulate import simulate
 from eventwright.runs.states import RunState
@@ -63,3 +66,11 @@ async def test_the_example_of_the_readme_asks_a_person_about_a_large_refund(orde
 
         assert run.state is RunState.COMPLETED
         assert (await simulation.values())["receipt"].startswith("250 to ann, once")
+
+
+async def test_the_page_of_the_api_names_every_call(tmp_path: Path) -> None:
+    async with open_app(Settings(home=tmp_path, redis_url="none"), workflows=[]) as app:
+        paths = create_api(app).openapi()["paths"]
+    calls = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods} - {"GET /"}
+
+    assert calls == set(re.findall(r"^\| `((?:GET|POST) [^`]+)`", (ROOT / "docs/api.md").read_text(), re.MULTILINE))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from langgraph.types import interrupt
+from tests.outside import Trouble, World, a_world, chain, ended, job, pay, post, says, the_review
 
 from eventwright.app.simulate import Simulation
 from eventwright.graphs.runner import Stop
@@ -20,7 +21,6 @@ from eventwright.runs.errors import IllegalMove, UnknownReview, UnknownRun
 from eventwright.runs.records import JournalKind, ReviewState
 from eventwright.runs.states import Outcome, Reason, RunState
 from eventwright.tools.contract import NotDone
-from tests.outside import Trouble, World, a_world, chain, ended, job, pay, post, says, the_review
 
 
 @pytest.fixture

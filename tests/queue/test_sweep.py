@@ -6,94 +6,29 @@ Most sweeps here come once in a quarter of an hour, so whatever ends at all was 
 from __future__ import annotations
 
 import asyncio
-import operator
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 from redis import Redis
+from tests.queue.place import Crowd, Place, State, rested, send, workflow
 
-from eventwright.app.composition import App, open_app
-from eventwright.app.settings import Settings
-from eventwright.graphs.workflow import On, Workflow
 from eventwright.guardrails.policy import Backoff, Policy, always, review
 from eventwright.queue.embedded import embedded_valkey
+from eventwright.queue.sweep import Sweep
 from eventwright.queue.wakeups import lane_queue
 from eventwright.runs.database import open_database
-from eventwright.runs.event import Event, new_id
-from eventwright.runs.records import Decision, DecisionType, Run
-from eventwright.runs.states import FINAL, Reason, RunState
+from eventwright.runs.records import Decision, DecisionType
+from eventwright.runs.states import Reason, RunState
 from eventwright.tools.contract import tool
 
 RARELY, BRISK = {"sweep_seconds": 1000}, {"lease_seconds": 1.5, "heartbeat_seconds": 0.5, "sweep_seconds": 0.5}
-
-
-class State(TypedDict, total=False):
-    steps: Annotated[list[str], operator.add]
-
-
-Node = Callable[[State], Awaitable[State]]
-
-
-def workflow(name: str, *nodes: Node, **more: Any) -> Workflow:
-    """A workflow of these nodes, one after the other."""
-    graph = StateGraph(State)
-    names = [f"node{number}" for number, _ in enumerate(nodes)]
-    for node_name, node in zip(names, nodes, strict=True):
-        graph.add_node(node_name, node)
-    for before, after in zip((START, *names), (*names, END), strict=True):
-        graph.add_edge(before, after)
-    trigger = On(name, input=more.pop("input", None))
-    return Workflow(name, version="1", graph=graph, triggers=[trigger], **more)
-
-
-class Crowd:
-    """A node that counts who is in it together."""
-
-    def __init__(self) -> None:
-        self.now = self.most = self.visits = 0
-
-    async def node(self, state: State) -> State:
-        self.now, self.visits = self.now + 1, self.visits + 1
-        self.most = max(self.most, self.now)
-        await asyncio.sleep(0.02)
-        self.now -= 1
-        return {"steps": ["in"]}
-
-
-class Place:
-    """A home, a database and a Redis, on which processes are opened."""
-
-    def __init__(self, home: Path, database_url: str, redis_url: str) -> None:
-        self.home, self.database_url, self.redis_url = home, database_url, redis_url
-
-    @asynccontextmanager
-    async def process(self, *workflows: Workflow, **settings: Any) -> AsyncIterator[App]:
-        """One that only sends and asks."""
-        urls = {"database_url": self.database_url, "redis_url": self.redis_url}
-        async with open_app(Settings(home=self.home, **{**urls, **settings}), workflows=workflows) as app:
-            yield app
-
-    @asynccontextmanager
-    async def worker(self, *workflows: Workflow, **settings: Any) -> AsyncIterator[App]:
-        """One at work; it is drained at the end."""
-        async with self.process(*workflows, **settings) as app:
-            stopping = asyncio.Event()
-            work = asyncio.create_task(app.work(stopping))
-            try:
-                yield app
-            finally:
-                stopping.set()
-                await work
 
 
 @pytest.fixture
@@ -106,23 +41,6 @@ def either_way(request: pytest.FixtureRequest, tmp_path: Path, sqlite_url: str) 
     """With Redis and without; the database has no part in it."""
     redis_url = "none" if request.param == "none" else request.getfixturevalue("redis_url")
     return Place(tmp_path, sqlite_url, redis_url)
-
-
-async def send(app: App, name: str, count: int = 1) -> list[str]:
-    """Events that start runs: the runs' ids."""
-    events = [Event(id=new_id("event"), source="/test", type=name, data={}) for _ in range(count)]
-    receipts = await asyncio.gather(*(app.engine.receive(event) for event in events))
-    return [receipt.runs[0].id for receipt in receipts]
-
-
-async def rested(app: App, ids: Sequence[str], *states: RunState) -> list[Run]:
-    """The runs, once all are in one of these states (by default a final one); pytest's timeout is the only limit."""
-    wanted = states or tuple(FINAL)
-    while True:
-        runs = [await app.store.run(run_id) for run_id in ids]
-        if all(run.state in wanted for run in runs):
-            return runs
-        await asyncio.sleep(0.02)
 
 
 class TestSegmentsThatFail:
@@ -234,6 +152,39 @@ class TestWithoutRedis:
             assert {run.state for run in await rested(app, there, RunState.RECEIVED)} == {RunState.RECEIVED}
             async with place.worker(*works, **RARELY, lane="there"):
                 await rested(app, there)
+
+
+class Counted(Sweep):
+    """A sweep that counts its rounds."""
+
+    rounds = 0
+
+    async def once(self) -> None:
+        self.rounds += 1
+        await super().once()
+
+
+class TestRounds:
+    async def test_what_is_stored_in_the_middle_of_a_round_is_not_overlooked(
+        self, tmp_path: Path, sqlite_url: str
+    ) -> None:
+        place = Place(tmp_path, sqlite_url, "none")
+        async with place.worker(workflow("crowd", Crowd().node), **RARELY) as app:
+            for number in range(40):
+                for nudge in app.engine.on_news:
+                    nudge()
+                await asyncio.sleep(number / 5000)
+                await rested(app, await send(app, "crowd"))
+
+    async def test_a_run_that_is_due_and_that_nobody_here_takes_does_not_make_it_spin(self, either_way: Place) -> None:
+        async with either_way.process(workflow("there", Crowd().node, lane="there"), **RARELY) as app:
+            await send(app, "there")
+            sweep, stopping = Counted(app.engine, app.ringer), asyncio.Event()
+            sweeping = asyncio.create_task(sweep.run(stopping))
+            await asyncio.sleep(0.5)
+            stopping.set()
+            await sweeping
+        assert sweep.rounds <= 2
 
 
 class TestWhatComesDue:

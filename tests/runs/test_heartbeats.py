@@ -117,7 +117,7 @@ class TestWhoKeepsALease:
     async def test_a_loop_that_is_blocked_in_the_middle_of_a_transaction_loses_no_lease(
         self, postgres_url: str
     ) -> None:
-        # SQLite's transactions have a thread of their own; PostgreSQL's are on the loop, and hold locks while it stands.
+        # SQLite's transactions have a thread of their own; PostgreSQL's keep their locks while the loop is blocked.
         async with Store.open(postgres_url) as store:
             leases = [await leased(store, seconds=4) for _ in range(5)]
             watched = asyncio.create_task(asyncio.to_thread(asyncio.run, least_left(postgres_url, seconds=6)))

@@ -118,7 +118,7 @@ class Workflow:
         graph: the StateGraph, not compiled; it is never changed and never compiled itself.
         triggers: which events start it.
         policies: what each node may do, by node name; a node without one may call no tool.
-        description: one line for people; default the first line of the graph's state's docstring.
+        description: one line for people.
         lane: the queue its runs go to.
         recursion_limit: how many supersteps one segment may take.
 

@@ -21,7 +21,7 @@ from eventwright.queue.intake import Intake, Receipt
 from eventwright.queue.migration import migrate
 from eventwright.runs.errors import IllegalMove, LeaseLost, StoreUnavailable, UnknownRun
 from eventwright.runs.event import Event
-from eventwright.runs.records import Decision, EventState, Lease, Review, ReviewState, Run, StoredEvent
+from eventwright.runs.records import Decision, EventState, Lease, Review, Run
 from eventwright.runs.states import Reason, RunState
 from eventwright.runs.store import Store
 
@@ -77,16 +77,10 @@ class Engine:
 
     async def receive_again(self, uid: str) -> Receipt:
         """Take a refused event in once more, as the code is now. Raises UnknownEvent and what `receive` raises."""
-        stored: StoredEvent = await self.store.event(uid)
-        if stored.state is EventState.ACCEPTED:
-            return await self.receive(stored.event)
-        fresh = Event(
-            **{
-                name: getattr(stored.event, name)
-                for name in ("id", "source", "type", "data", "subject", "time", "version", "extensions")
-            }
-        )
-        return await self.receive(fresh)
+        stored = await self.store.event(uid)
+        receipt = await self._intake.receive(stored.event, refused=stored.state is EventState.REFUSED)
+        self._news()
+        return receipt
 
     async def decide(self, review_id: str, decision: Decision, *, digest: str | None = None) -> Review:
         """Commit a person's answer; see `Desk.decide` for what may be wrong with it."""
@@ -161,20 +155,8 @@ class Engine:
             UnknownRun.
             IllegalMove: it is final already.
         """
-        run = await self.store.run(run_id)
-        try:
-            async with self.store.write() as tx:
-                if run.state is RunState.PROCESSING:
-                    tx.request_cancel(run_id, by=by)
-                else:
-                    tx.move(run_id, RunState.CANCELLED, actor=by)
-                    tx.close_reviews(run_id, ReviewState.CANCELLED)
-        except IllegalMove:
-            now_is = await self.store.run(run_id)
-            if now_is.state in (run.state, RunState.COMPLETED, RunState.CANCELLED):
-                raise
-            # It began or stopped between our look and our word.
-            return await self.cancel(run_id, by=by)
+        async with self.store.write() as tx:
+            tx.cancel(run_id, by=by)
         if run_id in self.active:
             self.active[run_id].request("cancel")
         self._news()

@@ -53,8 +53,11 @@ class Intake:
         self._store = store
         self._workflows = workflows
 
-    async def receive(self, event: Event) -> Receipt:
+    async def receive(self, event: Event, *, refused: bool = False) -> Receipt:
         """Store the event and its runs; the same event again gets the same runs.
+
+        Args:
+            refused: it is stored already, as refused, and comes in once more.
 
         Raises:
             EventConflict: the id is taken by other content.
@@ -67,12 +70,15 @@ class Intake:
         if earlier is not None:
             return await self._again(event, earlier)
         matching = self._matching(event)
-        await self._check_payload(event, matching)
+        await self._check_payload(event, matching, keep=not refused)
         now = await self._store.now()
         runs = tuple(_new_run(workflow, event, now) for workflow, _ in matching)
         try:
             async with self._store.write() as tx:
-                tx.add_event(event, EventState.ACCEPTED)
+                if refused:
+                    tx.accept_event(event)
+                else:
+                    tx.add_event(event, EventState.ACCEPTED)
                 for run in runs:
                     tx.add_run(run)
                     tx.wake(run.id, lane=run.lane, at=now)
@@ -87,13 +93,14 @@ class Intake:
         found = [(workflow, workflow.trigger(event)) for workflow in self._workflows]
         return [(workflow, trigger) for workflow, trigger in found if trigger is not None]
 
-    async def _check_payload(self, event: Event, matching: list[tuple[Workflow, On]]) -> None:
+    async def _check_payload(self, event: Event, matching: list[tuple[Workflow, On]], *, keep: bool) -> None:
         for _, trigger in matching:
             try:
-                trigger.graph_input(event)
+                trigger.parse(event)
             except (UnknownPayloadVersion, InvalidPayload) as cause:
-                async with self._store.write() as tx:
-                    tx.add_event(event, EventState.REFUSED, problem_of(cause))
+                if keep:
+                    async with self._store.write() as tx:
+                        tx.add_event(event, EventState.REFUSED, problem_of(cause))
                 raise EventRefused(event, cause) from cause
 
     async def _again(self, event: Event, earlier: StoredEvent) -> Receipt:

@@ -35,9 +35,9 @@ PATIENCE = 0.05
 PLAIN_CHANNELS = frozenset({"__no_writes__", "__pregel_tasks"})
 #: The channel of the tasks that were sent, and the prefixes of those that trigger a node and that join several.
 TASKS, TRIGGER, JOIN = "__pregel_tasks", "branch:to:", "join:"
-#: The channels in which a task says that it failed, and who is to handle that.
+#: The channel in which a task says that it failed, and all that is kept of what such a task wrote.
 ERROR = "__error__"
-FAILURE = frozenset({ERROR, "__error_source_node__"})
+FAILURE = frozenset({ERROR, "__error_source_node__", "__interrupt__"})
 
 
 class NotLeased(EventwrightError, PermissionError):

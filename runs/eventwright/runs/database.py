@@ -186,8 +186,9 @@ def is_away(error: Exception) -> bool:
     return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
 
 
-#: Classes of SQLSTATE: connection, read-only transaction, deadlock, resources, lock, operator, system.
-_AWAY = frozenset({"08", "25", "40", "53", "55", "57", "58"})
+#: Classes of SQLSTATE: connection, read-only transaction, login, no such database, deadlock, resources, lock, operator,
+#: system.
+_AWAY = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58"})
 
 
 def padded(values: Collection[str]) -> list[str]:

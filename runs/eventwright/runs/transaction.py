@@ -72,6 +72,20 @@ class Transaction:
         self.unit.events.append(row)
         self.unit.steps.append(step)
 
+    def accept_event(self, event: Event) -> None:
+        """Accept an event that was refused before. Ends in DuplicateEvent if an accepted one has its (source, id)."""
+        table = schema.events
+        accepted = table.c.state == str(EventState.ACCEPTED)
+        taken = sa.select(table.c.uid).where(table.c.source == event.source, table.c.id == event.id, accepted)
+        accept = sa.update(table).where(table.c.uid == event.uid).values(state=str(EventState.ACCEPTED), problem=None)
+
+        def step(batch: Batch) -> None:
+            if batch.execute(taken).first() is not None:
+                raise DuplicateEvent(event.source, event.id)
+            batch.execute(accept)
+
+        self.unit.steps.append(step)
+
     def add_run(self, run: Run) -> None:
         """Store a new run, received and due at once."""
         row = run_row(run)
@@ -159,7 +173,8 @@ class Transaction:
         wakeup = new_id("wake")
 
         def step(batch: Batch) -> None:
-            if set(batch.execute(answered).scalars()) - set(seen):
+            rests = batch.run(run_id)["state"] == RunState.PENDING_APPROVAL
+            if rests and set(batch.execute(answered).scalars()) - set(seen):
                 batch.change(run_id, due_at=batch.now)
                 batch.insert(_WAKEUP, _wakeup_row(wakeup, run_id, lane, batch.now))
 
@@ -175,17 +190,28 @@ class Transaction:
 
         self._on(run_id, step)
 
-    def request_cancel(self, run_id: str, *, by: str) -> None:
-        """Ask the worker that holds the run to end it at the next boundary."""
+    def cancel(self, run_id: str, *, by: str) -> None:
+        """End the run and close its questions; one that is processing is ended by its worker, at the next boundary.
+
+        Ends in IllegalMove if it is final.
+        """
 
         def step(batch: Batch) -> None:
-            state = RunState(batch.run(run_id)["state"])
-            if state is not RunState.PROCESSING:
-                raise IllegalMove(run_id, state, RunState.CANCELLED)
-            batch.change(run_id, cancel_requested_by=by)
+            origin = RunState(batch.run(run_id)["state"])
+            entry = JournalEntry(run_id=run_id, kind=JournalKind.NOTE, actor=by, data={"text": "cancel requested"})
+            if origin is RunState.PROCESSING:
+                batch.change(run_id, cancel_requested_by=by)
+            elif RunState.CANCELLED in MOVES[origin]:
+                for statement in (_CANCEL_REVIEWS, _DELETE_TIMERS):
+                    batch.execute(statement, {"b_run_id": run_id})
+                batch.change(run_id, state=str(RunState.CANCELLED), due_at=None, reason=None, error=None)
+                data = {"from": str(origin), "to": str(RunState.CANCELLED)}
+                entry = replace(entry, kind=JournalKind.TRANSITION, data=data)
+            else:
+                raise IllegalMove(run_id, origin, RunState.CANCELLED)
+            batch.journal(entry)
 
         self._on(run_id, step)
-        self.note(run_id, actor=by, data={"text": "cancel requested"})
 
     def wake(self, run_id: str, *, lane: str, at: datetime) -> WakeUp:
         """Write a bell to ring into the outbox."""

@@ -7,8 +7,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,12 +34,38 @@ class Said:
         return json.loads(self.out)
 
 
+class Forking:
+    """Starts commands from a process that has imported everything already; see `forking.py`."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def run(self, words: Sequence[str], environment: dict[str, str], given: bytes) -> Said:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder) / name for name in ("in", "out", "err")]
+            files[0].write_bytes(given)
+            request = {"words": words, "environment": environment, "files": [str(file) for file in files]}
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            code = int(self._process.stdout.readline())
+            return Said(code, files[1].read_text(), files[2].read_text())
+
+
+@pytest.fixture(scope="session")
+def forking() -> Iterator[Forking]:
+    program = [sys.executable, str(Path(__file__).with_name("forking.py"))]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield Forking(process)
+
+
 @dataclass(frozen=True)
 class Shell:
     """A shell in a home of its own: `shell("runs", "--json").json`."""
 
     home: Path
-    settings: dict[str, str] = field(default_factory=dict)
+    forking: Forking
 
     @property
     def environment(self) -> dict[str, str]:
@@ -48,19 +75,16 @@ class Shell:
             "EVENTWRIGHT_REDIS_URL": "none",
             "EVENTWRIGHT_WORKFLOWS": "cli_shop",
             "PYTHONPATH": str(Path(__file__).parent),
-            **self.settings,
         }
 
     def __call__(self, *words: str, given: bytes = b"", **settings: str) -> Said:
-        environment = self.environment | settings
-        ended = subprocess.run([PROGRAM, *words], input=given, capture_output=True, env=environment, check=False)
-        return Said(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+        return self.forking.run(words, self.environment | settings, given)
 
     def send(self, type: str, data: Any, *words: str) -> Said:
         return self("send", "--type", type, "--data", json.dumps(data), *words)
 
     def start(self, *words: str, **settings: str) -> subprocess.Popen[str]:
-        """A process that stays; whoever starts it ends it."""
+        """The program itself, for a process that stays; whoever starts it ends it."""
         environment = self.environment | settings
         return subprocess.Popen(
             [PROGRAM, *words], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
@@ -68,8 +92,8 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path / "home")
+def shell(tmp_path: Path, forking: Forking) -> Shell:
+    return Shell(tmp_path / "home", forking)
 
 
 @pytest.fixture(scope="session")
@@ -95,12 +119,12 @@ def json_lines() -> Callable[..., bytes]:
 
 
 @pytest.fixture(scope="module")
-def used(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+def used(tmp_path_factory: pytest.TempPathFactory, forking: Forking) -> Shell:
     """A home in which something has happened, for the tests of a module: they look and change nothing.
 
     `o-1` waits for an approval, `o-2` is completed, `f-1` failed, `o-3` was refused, `o-4` came from somebody bad.
     """
-    shell = Shell(tmp_path_factory.mktemp("used") / "home")
+    shell = Shell(tmp_path_factory.mktemp("used") / "home", forking)
     bad = "\x1b[31mMallory\x1b[0m\u202e"
     events = lines(
         {"id": "o-1", "type": "order.returned", "data": {"customer": "Ann", "amount": "80.00"}},

@@ -112,7 +112,7 @@ def test_a_strangers_escape_sequences_never_reach_the_terminal(used: Any) -> Non
     bad = next(item for item in used("runs", "--json").json["items"] if item["event"]["id"] == "o-4")
     shown += [used("run", bad["id"]), used("run", bad["id"], "--journal"), used("run", bad["id"], "--json")]
     assert all(said.code == 0 for said in shown)
-    assert "?[31mMallory" in shown[0].out
+    assert "Mallory" in shown[0].out
     for said in shown:
         assert "\x1b" not in said.out
         assert "\u202e" not in said.out
