@@ -84,6 +84,26 @@ class TestAWorkerThatIsKilled:
             assert service.ledger(what) == dict.fromkeys(ids, 1), what
         assert heir.returncode is None
 
+    @pytest.mark.soak
+    @pytest.mark.parametrize("redis", ["shared", "none"])
+    async def test_a_storm_of_kills_loses_and_doubles_nothing(self, service: Any, redis: str) -> None:
+        settings = service.brisk | ({"redis_url": "none"} if redis == "none" else {})
+        workers = [await service.start(**settings) for _ in range(3)]
+        async with service.app(**settings) as app:
+            ids = await service.send(app, "chores", 200, seconds=1.0)
+            for _ in range(4):
+                await asyncio.sleep(1)
+                workers.pop(0).kill()
+                workers.append(await service.start(**settings))
+            await service.eventually(lambda: resting(service, app, ids))
+            doubts = await app.store.reviews(state=ReviewState.OPEN, limit=1000)
+            assert {review.kind for review in doubts} <= {ReviewKind.IN_DOUBT}
+        for what in ("pay", "post"):
+            assert service.ledger(what) == dict.fromkeys(ids, 1), what
+        # Nobody has said yet whether the doubtful ones happened, so none of them was repeated.
+        assert set(service.ledger("shout").values()) == {1}
+        assert set(ids) - set(service.ledger("shout")) <= {review.run_id for review in doubts}
+
 
 async def resting(service: Any, app: Any, ids: list[str]) -> bool:
     rest = {RunState.COMPLETED, RunState.PENDING_APPROVAL}

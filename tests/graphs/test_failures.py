@@ -27,6 +27,7 @@ from tests.outside import (
 
 from eventwright.graphs.workflow import On
 from eventwright.guardrails.policy import Backoff, Policy, always
+from eventwright.runs.records import ReviewKind
 from eventwright.runs.states import Outcome, Reason, RunState
 from eventwright.tools.contract import NotDone
 
@@ -197,6 +198,46 @@ class TestAFailure:
         run = await world.start(job(chain(node=looks), {"node": policy}))
         assert ended(await run.run()) == (RunState.FAILED, Reason.ATTEMPTS)
         assert "NodeTimeoutError" in str((await run.run()).error)
+
+    async def test_beside_a_write_does_not_leave_the_write_in_doubt(self, world: World) -> None:
+        """LangGraph stops the nodes beside one that fails; the call that is being made is still made to its end."""
+
+        async def posts(state: Any) -> dict[str, Any]:
+            return {"log": [await post("letter")]}
+
+        async def fails(state: Any) -> dict[str, Any]:
+            await world.provider.reached.wait()
+            if not world.provider.go.is_set():
+                asyncio.get_running_loop().call_later(0.05, world.provider.go.set)
+                raise NotDone("busy")
+            return {"log": []}
+
+        graph = chain(posts=posts)
+        graph.add_node("fails", fails)
+        graph.add_edge(START, "fails")
+        world.provider.troubles = [Trouble()]
+        run = await world.start(job(graph, {"posts": Policy(tools=[post]), "fails": Policy(retries=1)}))
+        assert ended(await run.run()) == (RunState.COMPLETED, Outcome.AUTO)
+        assert [name for name, *_ in world.provider.calls] == ["post"]
+
+    @pytest.mark.parametrize("comes_back", [True, False], ids=["soon", "never"])
+    async def test_to_end_in_time_leaves_a_write_in_doubt_only_if_it_does_not_come_back(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, comes_back: bool
+    ) -> None:
+        monkeypatch.setattr("eventwright.guardrails.segment.GRACE", 30.0 if comes_back else 0.05)
+
+        async def posts(state: Any) -> dict[str, Any]:
+            return {"log": [await post("letter")]}
+
+        if comes_back:
+            asyncio.get_running_loop().call_later(0.3, world.provider.go.set)
+        world.provider.troubles = [Trouble()]
+        run = await world.start(job(chain(node=posts), {"node": Policy(tools=[post], timeout=0.1, retries=1)}))
+        if not comes_back:
+            assert (await the_review(run)).kind is ReviewKind.IN_DOUBT
+            await run.respond({"happened": False})
+        assert ended(await run.run()) == (RunState.COMPLETED, Outcome.AUTO)
+        assert world.provider.done == [("post", "letter")]
 
     async def test_may_go_to_the_authors_error_handler(self, world: World) -> None:
         async def rescue(state: Any) -> Command[Any]:

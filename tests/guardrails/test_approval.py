@@ -253,15 +253,16 @@ class TestReplay:
     async def test_a_pause_in_a_task_group_is_a_pause(self, world: World) -> None:
         async def node(state: Any) -> dict[str, Any]:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(post(text)) for text in ("a", "b")]
+                tasks = [group.create_task(post(text)) for text in ("free", "a", "b")]
             return {"log": [task.result() for task in tasks]}
 
-        run = await world.start(one_node(node, tools=[post], approve_when=always))
+        ask = Rule("not free", lambda arguments: arguments.text != "free")
+        run = await world.start(one_node(node, tools=[post], approve_when=ask))
         assert (await run.run()).state is RunState.PENDING_APPROVAL
         while await run.reviews():
             await run.approve()
         assert (await run.run()).state is RunState.COMPLETED
-        assert sorted(world.provider.done) == [("post", "a"), ("post", "b")]
+        assert sorted(text for _, text in world.provider.done) == ["a", "b", "free"]
 
     async def test_a_call_beside_one_that_pauses_is_finished_before_the_run_rests(self, world: World) -> None:
         async def slow(text: str) -> str:
@@ -274,6 +275,9 @@ class TestReplay:
         world.provider.troubles = [Trouble()]
         segment = asyncio.create_task(run.go_on())
         await world.provider.reached.wait()
+        while not await run.reviews():
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # long enough for a run that does not wait to come to rest
         assert (await run.run()).state is RunState.PROCESSING
         world.provider.go.set()
         assert (await segment).state is RunState.PENDING_APPROVAL

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from tests.outside import World, a_world, chain, ended, job, look, pay, post, the_effect, the_review
 
 from eventwright.guardrails.policy import Policy, always
@@ -32,6 +33,11 @@ def verdicts(journal: Any) -> list[dict[str, Any]]:
 
 def one_node(node: Any, **policy: Any) -> Any:
     return job(chain(node=node), {"node": Policy(**policy)})
+
+
+class Person(BaseModel):
+    name: str
+    age: int
 
 
 class TestCapability:
@@ -127,6 +133,24 @@ class TestSchema:
         with pytest.raises(UnfitDecision):
             await run.edit({"to": "ann"})
         assert (await the_review(run)).state is ReviewState.OPEN
+
+    @pytest.mark.parametrize(
+        "person", [{"name": "ann", "age": "7"}, {"name": "ann", "age": 7, "admin": True}], ids=repr
+    )
+    async def test_what_is_inside_an_argument_is_as_strict(self, world: World, person: dict[str, Any]) -> None:
+        greeted = []
+
+        @tool(name="outside.greet")
+        async def greet(person: Person) -> None:
+            """Greet somebody."""
+            greeted.append(person)
+
+        async def node(state: Any) -> dict[str, Any]:
+            return {"log": [await greet(person)]}
+
+        run = await world.start(one_node(node, tools=[greet]))
+        assert ended(await run.run()) == (RunState.FAILED, Reason.NOT_RETRYABLE)
+        assert greeted == []
 
     async def test_decimals_as_strings_are_exact(self, world: World) -> None:
         async def node(state: Any) -> dict[str, Any]:

@@ -170,11 +170,13 @@ class TestRounds:
     ) -> None:
         place = Place(tmp_path, sqlite_url, "none")
         async with place.worker(workflow("crowd", Crowd().node), **RARELY) as app:
-            for number in range(40):
-                for nudge in app.engine.on_news:
-                    nudge()
-                await asyncio.sleep(number / 5000)
-                await rested(app, await send(app, "crowd"))
+            for _ in range(40):
+                sending = asyncio.create_task(send(app, "crowd"))
+                while not sending.done():  # round follows upon round
+                    for nudge in app.engine.on_news:
+                        nudge()
+                    await asyncio.sleep(0.001)
+                await rested(app, await sending)
 
     async def test_a_run_that_is_due_and_that_nobody_here_takes_does_not_make_it_spin(self, either_way: Place) -> None:
         async with either_way.process(workflow("there", Crowd().node, lane="there"), **RARELY) as app:

@@ -11,6 +11,9 @@ import structlog
 
 from eventwright.app.telling import plain
 
+#: Libraries that tell about every step they take.
+CHATTY = ("alembic", "asyncio", "httpx", "openai", "uvicorn")
+
 
 def log_to_stderr(level: int = logging.INFO) -> None:
     """Let every library of this process log there, from `level` on."""
@@ -31,21 +34,10 @@ def log_to_stderr(level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
 
 
 def _harmless(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """A stranger's text may stand in a log line; JSON escapes it by itself."""
     return {name: plain(value) if isinstance(value, str) else value for name, value in event.items()}
-
-
-def warn_on_stderr() -> None:
-    """The logs of a command that answers and ends: warnings alone, each a plain line."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Warning())
-    logging.getLogger().handlers = [handler]
-    logging.getLogger().setLevel(logging.WARNING)
-
-
-class _Warning(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return plain(f"{record.levelname.lower()}: {record.getMessage()}")

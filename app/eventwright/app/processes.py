@@ -175,9 +175,15 @@ def _facts(app: App) -> list[tuple[str, str]]:
     return [
         ("database", without_password(settings.database)),
         ("wake-ups", redis_place(settings)),
+        ("model", settings.model or "the provider's usual one" if _has_model(settings) else "offline, by keywords"),
+        ("mail", without_password(settings.smtp_url) or "none: set EVENTWRIGHT_SMTP_URL if a workflow mails"),
         ("workflows", ", ".join(f"{workflow.name} {workflow.version}" for workflow in app.workflows) or "none"),
         ("lane", settings.lane),
     ]
+
+
+def _has_model(settings: Settings) -> bool:
+    return bool(settings.model_settings.api_key or settings.model_settings.base_url)
 
 
 def _warnings(app: App) -> list[str]:

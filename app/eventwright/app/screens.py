@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -21,6 +22,7 @@ from eventwright.app.telling import (
     next_commands,
     offered,
     plain,
+    result,
     short,
     timeline,
     when,
@@ -57,7 +59,8 @@ ID = "bold"
 
 def table(*columns: str, flexible: str = "") -> Table:
     """A table without lines; the flexible column takes the room that the others leave, and is cut at its edge."""
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=bool(flexible))
+    wide = bool(flexible) and sys.stdout.isatty()  # a pipe has no edge
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", expand=wide)
     for name in columns:
         wide = name == flexible
         made.add_column(
@@ -231,13 +234,12 @@ def effects_table(effects: Sequence[Effect]) -> Table:
     made = table("state", "class", "tries", "call", "result", flexible="call")
     made.columns[-1].ratio = 1
     for effect in effects:
-        result = effect.error if effect.error else "" if effect.result is None else compact(effect.result)
         made.add_row(
             mark(_EFFECTS.get(effect.state, "blue"), effect.state),
             line(effect.tool_class),
             str(effect.attempt),
             call(effect.tool, effect.arguments, 200),
-            line(result),
+            line(effect.error) if effect.error else result(effect.result),
         )
     return made
 
@@ -279,7 +281,8 @@ def review_screen(review: Review, now: datetime, *, with_answers: bool = True) -
 def _about(review: Review, now: datetime) -> Iterable[tuple[str, RenderableType]]:
     tool = review.evidence.get("tool")
     if review.arguments is not None:
-        shown = call(tool, review.arguments) if tool else compact(review.arguments)
+        proposed = review.arguments["value"] if review.arguments.keys() == {"value"} else review.arguments
+        shown = call(tool, review.arguments) if tool else compact(proposed)
         yield ("would do" if tool else "proposed"), Text(shown)
     reason = (review.rule or {}).get("reason")
     if reason:

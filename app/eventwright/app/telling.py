@@ -67,8 +67,25 @@ def call(tool: object, arguments: Any, longest: int = 0) -> str:
     """A call as it is written: `mail.send(to="ann@example.org", …)`."""
     if not isinstance(arguments, Mapping):
         return line(tool)
+    question = arguments.get("question")
+    if arguments.keys() == {"question"} and isinstance(question, Mapping) and "purpose" in question:
+        return line(f"{tool}: {question['purpose']}", longest)  # what a model is asked goes on for pages
     inside = ", ".join(f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments.items())
     return line(f"{tool}({inside})", longest)
+
+
+def result(value: Any, longest: int = 0) -> str:
+    """What a call brought back; of a model's answer what it says and how sure it is."""
+    if value is None:
+        return ""
+    if _is_judgement(value):
+        return f"{compact(value['value'], longest)}, {value['confidence']:.0%} sure"
+    return compact(value, longest)
+
+
+def _is_judgement(value: Any) -> bool:
+    known = isinstance(value, Mapping) and {"value", "confidence", "model"} <= value.keys()
+    return known and isinstance(value["confidence"], float | int)
 
 
 def span(seconds: float) -> str:
@@ -241,11 +258,10 @@ def _called(data: Mapping[str, Any]) -> str:
 
 
 def _done(data: Mapping[str, Any]) -> tuple[str, Tone]:
-    result = data.get("result")
-    if isinstance(result, Mapping) and {"value", "confidence", "model"} <= result.keys():
-        sure = f"{result['confidence']:.0%} sure" if isinstance(result["confidence"], float) else ""
-        return f"{line(result['model'])} answers {compact(result['value'], 80)}, {sure}", "plain"
-    said = line(data["error"]) if data.get("error") else "done" if result is None else compact(result, 100)
+    if _is_judgement(data.get("result")):
+        return f"{line(data['result']['model'])} answers {result(data['result'], 80)}", "plain"
+    nothing = "nothing" if data.get("class") == "read" else "done"
+    said = line(data["error"]) if data.get("error") else result(data.get("result"), 100) or nothing
     return f"{_called(data)} → {said}", "plain" if data.get("class") == "read" else "good"
 
 

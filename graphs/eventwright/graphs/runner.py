@@ -106,10 +106,14 @@ class Runner:
             if misfit is not None:
                 return Report(outcome=misfit, seen=_decided(segment))
             error = await self._go_on(graph, config, before, segment, workflow, stop)
+            await segment.calls_end()
+            if isinstance(error, OURS):
+                raise error
             after = await self._head(graph, config)
         except Unreadable as unreadable:
             return Report(outcome=Failed(Reason.NOT_RETRYABLE, str(unreadable)), seen=_decided(segment))
         finally:
+            segment.give_calls_up()
             self.saver.release(run.thread_id)
         for write in segment.unwaited:
             await write
@@ -156,8 +160,6 @@ class Runner:
     async def _report(
         self, after: Head | None, segment: Segment, workflow: Workflow, error: Exception | None
     ) -> Report:
-        if isinstance(error, OURS):
-            raise error
         pending = {} if after is None else after.interrupts
         by_interrupt = {review.interrupt_id: review for review in segment.reviews.values() if review.interrupt_id}
         opened: list[Review] = []
@@ -275,9 +277,7 @@ def _answers(head: Head, segment: Segment) -> dict[str, Any]:
 
 def _unanswered(pending: Collection[str], segment: Segment) -> set[str]:
     """The pending questions, by LangGraph's id, that nobody has answered; one without a review is news."""
-    answered = {
-        review.interrupt_id or review.id for review in segment.reviews.values() if review.decision is not None
-    }
+    answered = {review.interrupt_id or review.id for review in segment.reviews.values() if review.decision is not None}
     return set(pending) - answered
 
 

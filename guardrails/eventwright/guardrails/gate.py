@@ -133,9 +133,11 @@ class Gate:
             if settled is not ledger.AGAIN:
                 return settled
             # It was approved when it was first begun; that approval holds for the repeat.
-            return await ledger.perform(self.segment, replace(request, **_executed(tool, earlier.arguments)), request)
-        approved = await self._approved(request)
-        return await ledger.perform(self.segment, approved, request)
+            approved = replace(request, **_executed(tool, earlier.arguments))
+        else:
+            approved = await self._approved(request)
+        call = ledger.perform(self.segment, approved, request)
+        return await (self.segment.make(call) if tool.writes else call)
 
     def _enter(self, tool: Tool) -> tuple[Visit, str]:
         if self.closed:

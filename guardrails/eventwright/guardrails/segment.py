@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from eventwright.runs.records import Effect, Lease, Review, ReviewState, Run, Visit
 from eventwright.runs.store import History, Store
 from eventwright.tools.contract import Resources
 
+#: How long a write may go on when its node was stopped (its time was up, a node beside it failed), in seconds.
+GRACE = 5.0
 #: Reviews in these states say something, or may yet; the others are closed without an answer.
 STANDING = (ReviewState.OPEN, ReviewState.DECIDED, ReviewState.EXPIRED)
 
@@ -36,7 +39,9 @@ class Segment:
     entered: set[str] = field(default_factory=set)
     #: What the failed nodes raised, by place; a node that succeeds after all is taken out again.
     failures: dict[str, NodeFailure] = field(default_factory=dict)
-    #: Writes that nobody waited for; the last of them is awaited when the segment ends.
+    #: Calls that write and are being made.
+    under_way: set[asyncio.Task[Any]] = field(default_factory=set)
+    #: Commits that nobody waited for; the last of them is awaited when the segment ends.
     unwaited: list[asyncio.Future[None]] = field(default_factory=list)
 
     @classmethod
@@ -70,6 +75,24 @@ class Segment:
         visit = replace(visit, failures=visit.failures + 1)
         self.visits[visit.place] = visit
         return visit
+
+    async def make(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """Make a call that writes, to its end: who stops the node meanwhile does not leave the call in doubt."""
+        task = asyncio.create_task(call)
+        self.under_way.add(task)
+        task.add_done_callback(self.under_way.discard)
+        return await asyncio.shield(task)
+
+    async def calls_end(self) -> None:
+        """Wait for the calls of nodes that were stopped; what hangs is given up after a while, and is in doubt."""
+        if self.under_way:
+            await asyncio.wait(self.under_way, timeout=GRACE)
+        self.give_calls_up()
+
+    def give_calls_up(self) -> None:
+        """Cut off what is still under way."""
+        for task in self.under_way:
+            task.cancel()
 
     def take_review(self, digest: str, key: str) -> Review | None:
         """The review about exactly this call, and from now on for this call alone: the one that it has already, else

@@ -42,7 +42,7 @@ def test_runs_that_no_worker_takes_are_found(shell: Any) -> None:
     shell.send("wish.made", {})
     database = Path(shell("db", "path").out.strip())
     with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("UPDATE runs SET due_at = '2026-01-01 00:00:00.000000'")
+        connection.execute("UPDATE runs SET due_at = '2026-01-01T00:00:00.000000+00:00'")
     said = shell("doctor", "--json")
     assert said.code == 1
     assert found(said)["runs"]["advice"] == "eventwright worker --lane default"
