@@ -18,9 +18,9 @@ import pytest
 from langgraph.graph import END, START, StateGraph
 from pydantic import BaseModel
 
-from eventwright.app.api import create_api, serve_api
 from eventwright.app.composition import App, open_app
 from eventwright.app.settings import Settings
+from eventwright.app.web.api import create_api, serve_api
 from eventwright.graphs.workflow import On, Workflow
 from eventwright.guardrails.policy import Policy, above
 from eventwright.tools.contract import Call, Permanent, tool

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from eventwright.app.access import OpenToStrangers, local_user
 from eventwright.app.composition import App
+from eventwright.app.web.access import OpenToStrangers, local_user
 
 Opened = Callable[..., AbstractAsyncContextManager[App]]
 Paused = Callable[..., Awaitable[tuple[str, str]]]

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from eventwright.app.api import serve_api
 from eventwright.app.composition import App
-from eventwright.app.listening import CannotListen
+from eventwright.app.web.api import serve_api
+from eventwright.app.web.listening import CannotListen
 
 Opened = Callable[..., AbstractAsyncContextManager[App]]
 

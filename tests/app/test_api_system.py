@@ -14,9 +14,9 @@ import httpx
 import pytest
 from pydantic import BaseModel
 
-from eventwright.app import api_models
-from eventwright.app.api import create_api
 from eventwright.app.composition import App
+from eventwright.app.web import models
+from eventwright.app.web.api import create_api
 from eventwright.runs.states import RunState
 
 Paused = Callable[..., Awaitable[tuple[str, str]]]
@@ -176,14 +176,14 @@ def test_every_member_of_a_closed_set_has_its_sentence(document: dict[str, Any])
 
 
 def test_every_example_is_what_its_model_takes():
-    models = [model for model in vars(api_models).values() if isinstance(model, type) and issubclass(model, BaseModel)]
+    classes = [model for model in vars(models).values() if isinstance(model, type) and issubclass(model, BaseModel)]
     shown = [
         (model, example)
-        for model in models
+        for model in classes
         for example in (model.model_config.get("json_schema_extra") or {}).get("examples", [])  # type: ignore[union-attr]
     ]
     assert len(shown) > 10
     for model, example in shown:
         read = model.model_validate(example)
-        if issubclass(model, api_models.Answer):
+        if issubclass(model, models.Answer):
             assert read.model_dump(mode="json", by_alias=True) == example

@@ -12,9 +12,9 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventwright.app.envelopes import BATCH, MOST, STRUCTURED, read_events, to_structured
-from eventwright.app.problems import Problem, Refused
-from eventwright.app.strict_json import LIMIT, BadJSON, TooLarge
+from eventwright.app.wire.envelopes import BATCH, MOST, STRUCTURED, read_events, to_structured
+from eventwright.app.wire.problems import Problem, Refused
+from eventwright.app.wire.strict_json import LIMIT, BadJSON, TooLarge
 from eventwright.runs.event import Event
 
 ENVELOPE: dict[str, Any] = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "ticket.created"}

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langgraph.graph import END, START, StateGraph
 
-from eventwright.app import drawing, pictures, timeline
-from eventwright.app.layering import Edge, lay_out
+from eventwright.app import pictures
+from eventwright.app.drawing import shapes, timeline
+from eventwright.app.drawing.layering import Edge, lay_out
 from eventwright.app.pictures import Picture, graph_picture
 from eventwright.app.simulate import Simulation, simulate
 from eventwright.graphs.workflow import On, Workflow
@@ -280,12 +281,12 @@ async def test_two_pictures_on_one_page_do_not_disturb_each_other(tmp_path: Path
 
 @pytest.mark.parametrize("page", ["#ffffff", "#0d1117"])
 def test_what_stands_on_the_page_is_readable_whether_it_is_white_or_black(page: str) -> None:
-    assert contrast(drawing.GREY, page) >= 3.5
+    assert contrast(shapes.GREY, page) >= 3.5
 
 
 def test_what_stands_in_a_box_is_readable() -> None:
     fills = [*timeline.STATE_FILL.values(), *timeline.LINES, pictures.NODE, pictures.PERSON, pictures.DOUBT]
-    assert min(contrast(drawing.INK, fill) for fill in [*fills, pictures.AGAIN, pictures.LOOP]) >= 7
+    assert min(contrast(shapes.INK, fill) for fill in [*fills, pictures.AGAIN, pictures.LOOP]) >= 7
 
 
 def test_every_state_has_a_colour_of_its_own() -> None:

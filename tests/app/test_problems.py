@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from eventwright.app.problems import Problem, ProblemType, Refused, problem_of
-from eventwright.app.strict_json import BadJSON, TooLarge
+from eventwright.app.wire.problems import Problem, ProblemType, Refused, problem_of
+from eventwright.app.wire.strict_json import BadJSON, TooLarge
 from eventwright.queue.webhooks import BadWebhook, SignatureRefused
 from eventwright.runs.errors import (
     DecisionRefused,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from eventwright.app.strict_json import LARGEST, LIMIT, BadJSON, TooLarge, check, load, parse
+from eventwright.app.wire.strict_json import LARGEST, LIMIT, BadJSON, TooLarge, check, load, parse
 from eventwright.runs.event import canonical
 
 json_values = st.recursive(

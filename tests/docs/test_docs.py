@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from eventwright.app.api import create_api
 from eventwright.app.composition import open_app
 from eventwright.app.settings import Settings
 from eventwright.app.settings_page import page
 from eventwright.app.simulate import simulate
+from eventwright.app.web.api import create_api
 from eventwright.runs.states import RunState
 
 ROOT = Path(__file__).parents[2]

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from eventwright.app.api import serve_api
+from eventwright.app.commands.screens import STATES
 from eventwright.app.composition import open_app
-from eventwright.app.demo import HomeTaken, Story, demo, demo_settings
-from eventwright.app.demo_messages import Case, messages
-from eventwright.app.demo_table import Scene, board
-from eventwright.app.screens import STATES
+from eventwright.app.demo.messages import Case, messages
+from eventwright.app.demo.play import HomeTaken, Story, demo, demo_settings
+from eventwright.app.demo.table import Scene, board
+from eventwright.app.web.api import serve_api
 from eventwright.graphs.support import TEAMS
 from eventwright.runs.event import Event
 from eventwright.runs.records import Run

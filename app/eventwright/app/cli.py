@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 
-from eventwright.app import cli_admin, cli_events, cli_reviews, cli_runs
-from eventwright.app.console import AsJson, perform, show, show_json
-from eventwright.app.session import read_settings
+from eventwright.app.commands import admin, events, reviews, runs
+from eventwright.app.commands.console import AsJson, perform, show, show_json
+from eventwright.app.commands.session import read_settings
 
 SERVE = "Serve"
 
@@ -59,7 +59,7 @@ def up(host: Host = None, port: Port = None) -> None:
     """
 
     async def work() -> None:
-        from eventwright.app import processes
+        from eventwright.app.commands import processes
 
         await processes.up(read_settings(host=host, port=port))
 
@@ -81,7 +81,7 @@ def api(host: Host = None, port: Port = None) -> None:
     """
 
     async def work() -> None:
-        from eventwright.app import processes
+        from eventwright.app.commands import processes
 
         await processes.api(read_settings(host=host, port=port))
 
@@ -109,7 +109,7 @@ def worker(
         raise typer.BadParameter("goes with --burst; a worker that stays has logs", param_hint="--json")
 
     async def work() -> None:
-        from eventwright.app import processes
+        from eventwright.app.commands import processes
 
         settings = read_settings(lane=lane)
         if not burst:
@@ -118,7 +118,7 @@ def worker(
         if as_json:
             show_json({"runs": [{"id": run_id, "state": state} for run_id, state in rested.items()]})
         else:
-            from eventwright.app.screens import rested_screen
+            from eventwright.app.commands.screens import rested_screen
 
             show(rested_screen(rested))
 
@@ -144,17 +144,17 @@ def demo(
     """
 
     async def work() -> int:
-        from eventwright.app.demo import demo as play
+        from eventwright.app.demo.play import demo as play
 
         return await play(once=once, home=home)
 
     perform(work())
 
 
-app.add_typer(cli_events.app)
-app.add_typer(cli_runs.app)
-app.add_typer(cli_reviews.app)
-app.add_typer(cli_admin.app)
+app.add_typer(events.app)
+app.add_typer(runs.app)
+app.add_typer(reviews.app)
+app.add_typer(admin.app)
 
 
 def main() -> None:

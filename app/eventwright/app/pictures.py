@@ -13,9 +13,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from eventwright.app.drawing import GREY, INK, Sheet, width_of
-from eventwright.app.layering import Edge, Layout, Point, Route, lay_out
-from eventwright.app.timeline import draw_timeline
+from eventwright.app.drawing.layering import Edge, Layout, Point, Route, lay_out
+from eventwright.app.drawing.shapes import GREY, INK, Sheet, width_of
+from eventwright.app.drawing.timeline import draw_timeline
 from eventwright.graphs.workflow import Workflow
 from eventwright.guardrails.policy import Policy
 from eventwright.runs.records import Effect, JournalEntry, Review, Run

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eventwright.app.api_models import Accepted, AcceptedEvent
-from eventwright.app.envelopes import to_structured
-from eventwright.app.problems import ProblemType, problem_of
 from eventwright.app.settings import Settings
+from eventwright.app.web.models import Accepted, AcceptedEvent
+from eventwright.app.wire.envelopes import to_structured
+from eventwright.app.wire.problems import ProblemType, problem_of
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.event import Event, new_id
 from eventwright.tools.event_api import post_event

@@ -11,8 +11,10 @@ import json
 import os
 import sys
 
-from eventwright.app import api_models, doctor, processes, routes_system, screens, sending  # noqa: F401
+from eventwright.app import sending  # noqa: F401
 from eventwright.app.cli import main
+from eventwright.app.commands import doctor, processes, screens  # noqa: F401
+from eventwright.app.web import models, routes_system  # noqa: F401
 
 
 def become(words: list[str], environment: dict[str, str], files: list[str]) -> None:

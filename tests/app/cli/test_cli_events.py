@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from eventwright.app.event_files import read_file
-from eventwright.app.strict_json import LIMIT, BadJSON, TooLarge
+from eventwright.app.commands.event_files import read_file
+from eventwright.app.wire.strict_json import LIMIT, BadJSON, TooLarge
 from eventwright.runs.event import Event
 
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from eventwright.app.console import NotOne
-from eventwright.app.session import whole_id
+from eventwright.app.commands.console import NotOne
+from eventwright.app.commands.session import whole_id
 from eventwright.runs.event import Event
 from eventwright.runs.records import EventState
 from eventwright.runs.store import Store

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from eventwright.app import telling
-from eventwright.app.cli_page import page
+from eventwright.app.commands import telling
+from eventwright.app.commands.page import page
 from eventwright.app.simulate import simulate
 from eventwright.runs.records import DecisionType, Review, ReviewKind
 
@@ -48,7 +48,7 @@ def test_eventwright_alone_shows_what_there_is(shell: Any) -> None:
 
 
 def test_the_page_about_the_command_line_is_fresh_and_names_every_command() -> None:
-    assert PAGE.read_text() == page(), "make it anew: python -m eventwright.app.cli_page > docs/cli.md"
+    assert PAGE.read_text() == page(), "make it anew: python -m eventwright.app.commands.page > docs/cli.md"
     for command in COMMANDS.split():
         assert f"### `eventwright {command}" in page()
 

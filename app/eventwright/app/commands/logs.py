@@ -1,0 +1,43 @@
+"""Logs go to stderr: lines for a person at a terminal, one JSON object a line for everything that collects logs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from eventwright.app.commands.telling import plain
+
+#: Libraries that tell about every step they take.
+CHATTY = ("alembic", "asyncio", "httpx", "openai", "uvicorn")
+
+
+def log_to_stderr(level: int = logging.INFO) -> None:
+    """Let every library of this process log there, from `level` on."""
+    terminal = sys.stderr.isatty()
+    moment = structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "iso", utc=not terminal)
+    line: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if terminal:
+        line += [_harmless, structlog.dev.ConsoleRenderer(pad_event_to=0, pad_level=False)]
+    else:
+        line += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_log_level, structlog.stdlib.add_logger_name, moment],
+            processors=line,
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+
+
+def _harmless(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A stranger's text may stand in a log line; JSON escapes it by itself."""
+    return {name: plain(value) if isinstance(value, str) else value for name, value in event.items()}

@@ -1,0 +1,192 @@
+"""The processes of a service: API, worker and scheduler, in one or apart; how they begin, and how they end warmly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from rich.table import Table
+from rich.text import Text
+
+from eventwright.app.commands.console import console
+from eventwright.app.commands.logs import log_to_stderr
+from eventwright.app.commands.places import redis_place, without_password
+from eventwright.app.composition import App, open_app
+from eventwright.app.settings import Settings
+from eventwright.runs.heartbeats import heartbeats
+
+#: Seconds that a second signal leaves for tidying up, before the process ends whatever it does.
+AT_ONCE = 1.0
+
+
+@asynccontextmanager
+async def stopped_by_signals() -> AsyncIterator[asyncio.Event]:
+    """Set at the first SIGINT or SIGTERM, which is the wish for a warm end; the second one ends the process at once."""
+    stopping = asyncio.Event()
+    loop, main = asyncio.get_running_loop(), asyncio.current_task()
+
+    def heard(number: signal.Signals) -> None:
+        if not stopping.is_set():
+            console(stderr=True).print("\nfinishing what is under way; once more to end at once", style="dim")
+            stopping.set()
+            return
+        # What runs in threads cannot be cancelled, and must not keep us.
+        loop.call_later(AT_ONCE, os._exit, 128 + number)
+        if main is not None:
+            main.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, heard, number)
+    try:
+        yield stopping
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def together(stopping: asyncio.Event, *works: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    """Run these until `stopping` is set. If one fails, the others are ended warmly and its error is raised."""
+
+    async def watched(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+        try:
+            await work(stopping)
+        finally:
+            stopping.set()
+
+    ended = await asyncio.gather(*(watched(work) for work in works), return_exceptions=True)
+    for outcome in ended:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+# -- up, api, worker -------------------------------------------------------------------------------------------------
+
+
+async def up(settings: Settings) -> None:
+    """API, worker and scheduler in this process."""
+    from eventwright.app.web.api import serve_api
+
+    log_to_stderr()
+    async with stopped_by_signals() as stopping, open_app(settings, works=True) as app:
+
+        async def serve(stopping: asyncio.Event) -> None:
+            await serve_api(app, stopping, on_ready=lambda address: greet(app, address))
+
+        await together(stopping, serve, app.work)
+
+
+async def api(settings: Settings) -> None:
+    """The API alone; workers of the same database and Redis do the rest."""
+    from eventwright.app.web.api import serve_api
+
+    log_to_stderr()
+    async with stopped_by_signals() as stopping, open_app(settings) as app:
+        await serve_api(app, stopping, on_ready=lambda address: greet(app, address))
+
+
+async def worker(settings: Settings) -> None:
+    """A worker with its scheduler."""
+    log_to_stderr()
+    async with stopped_by_signals() as stopping, open_app(settings, works=True) as app:
+        greet(app, None)
+        await app.work(stopping)
+
+
+async def burst(settings: Settings) -> dict[str, str]:
+    """Take up every run of this lane that is due, until none is; for scripts and for whoever has no daemon.
+
+    Returns:
+        The state in which each run rests, by id.
+    """
+    rings = settings.redis_url not in ("", "none")
+    async with stopped_by_signals() as stopping, open_app(settings, works=True, rings=rings) as app:
+        engine = app.engine
+        times = engine.times
+        rested: dict[str, str] = {}
+        beats = heartbeats(
+            settings.database, engine.worker, engine.active, every=times.heartbeat, lease_seconds=times.lease
+        )
+        async with beats, _draining(app, stopping):
+            while due := await _due_here(app, stopping):
+                async with asyncio.TaskGroup() as tasks:
+                    advancing = {run_id: tasks.create_task(engine.advance(run_id)) for run_id in due}
+                states = {run_id: task.result() for run_id, task in advancing.items()}
+                rested |= {run_id: str(state) for run_id, state in states.items() if state is not None}
+        return rested
+
+
+async def _due_here(app: App, stopping: asyncio.Event) -> list[str]:
+    """Due runs of our lane, as many as may run at once; none when we are to stop."""
+    if stopping.is_set():
+        return []
+    await app.engine.tick()
+    due = await app.store.due_runs(limit=app.settings.concurrency)
+    return [run_id for run_id, lane in due if lane == app.settings.lane]
+
+
+@asynccontextmanager
+async def _draining(app: App, stopping: asyncio.Event) -> AsyncIterator[None]:
+    async def drain() -> None:
+        await stopping.wait()
+        app.engine.drain()
+
+    task = asyncio.create_task(drain(), name="drain")
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+# -- what is said at the beginning -----------------------------------------------------------------------------------
+
+
+def greet(app: App, address: str | None) -> None:
+    """Say on stderr that the process is there, with what it works, and what to type next."""
+    out = console(stderr=True)
+    head = Text(f"Eventwright is up at {address}" if address else "An Eventwright worker is up", style="bold")
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim")
+    for name, value in _facts(app):
+        facts.add_row(name, value)
+    commands = Table.grid(padding=(0, 3))
+    commands.add_column(style="cyan", no_wrap=True)
+    commands.add_column(style="dim")
+    for command, use in NEXT:
+        commands.add_row(command, use)
+    out.print(Text(), head, Text(), facts, Text(), commands, Text(), sep="\n")
+    for warning in _warnings(app):
+        out.print(Text.assemble(("! ", "yellow"), warning))
+
+
+#: What one does with a service that is up.
+NEXT = [
+    ("eventwright send event.json", "send an event (--help shows how to write one)"),
+    ("eventwright runs --watch", "see the runs move"),
+    ("eventwright reviews", "what waits for you"),
+    ("eventwright doctor", "is everything well?"),
+]
+
+
+def _facts(app: App) -> list[tuple[str, str]]:
+    settings = app.settings
+    return [
+        ("database", without_password(settings.database)),
+        ("wake-ups", redis_place(settings)),
+        ("model", settings.model or "the provider's usual one" if _has_model(settings) else "offline, by keywords"),
+        ("mail", without_password(settings.smtp_url) or "none: set EVENTWRIGHT_SMTP_URL if a workflow mails"),
+        ("workflows", ", ".join(f"{workflow.name} {workflow.version}" for workflow in app.workflows) or "none"),
+        ("lane", settings.lane),
+    ]
+
+
+def _has_model(settings: Settings) -> bool:
+    return bool(settings.model_settings.api_key or settings.model_settings.base_url)
+
+
+def _warnings(app: App) -> list[str]:
+    """What this process will not do though somebody may expect it."""
+    lanes = {workflow.lane for workflow in app.workflows} - {app.settings.lane}
+    return [f"runs of lane {lane} need a worker of their own: eventwright worker --lane {lane}" for lane in lanes]

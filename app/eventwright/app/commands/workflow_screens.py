@@ -1,0 +1,112 @@
+"""Screens about workflows: what is loaded, and one of them as a tree that reads from its start to its ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+from rich.tree import Tree
+
+from eventwright.app.commands.screens import STATES, commands, facts, heading, mark, table
+from eventwright.app.commands.telling import line
+from eventwright.graphs.workflow import On, Workflow
+from eventwright.guardrails.policy import Policy
+from eventwright.runs.states import RunState
+
+START, END = "__start__", "__end__"
+
+
+def workflows_screen(workflows: Sequence[Workflow], counts: Mapping[tuple[str, str], int]) -> RenderableType:
+    """The loaded workflows, one a line, with how many of their runs are where."""
+    if not workflows:
+        return Text("No workflow is loaded; EVENTWRIGHT_WORKFLOWS names the modules.")
+    made = table("workflow", "version", "on", "runs", flexible="on")
+    for workflow in workflows:
+        runs = Text()
+        for state in RunState:
+            if number := counts.get((workflow.name, str(state))):
+                runs.append_text(mark(STATES[state], f"{number} {state}  "))
+        made.add_row(
+            Text(workflow.name, style="bold"),
+            workflow.version,
+            ", ".join(_trigger(trigger) for trigger in workflow.triggers),
+            runs or Text("none", style="dim"),
+        )
+    return Group(made, Text(), commands([f"eventwright workflows {workflows[0].name}"]))
+
+
+def workflow_screen(workflow: Workflow, graph: Any) -> RenderableType:
+    """One workflow: what starts it, and its graph with what each node may do."""
+    head = Text.assemble((workflow.name, "bold"), (f"  version {workflow.version}, lane {workflow.lane}", "dim"))
+    about = [Text(line(workflow.description))] if workflow.description else []
+    triggers = [("on", Text(_trigger(trigger))) for trigger in workflow.triggers]
+    example = f"eventwright send --type {workflow.triggers[0].type} --data '{{…}}'" if workflow.triggers else ""
+    return Group(
+        head,
+        *about,
+        Text(),
+        facts(triggers),
+        heading("Graph"),
+        graph_tree(workflow, graph),
+        heading("Next"),
+        commands([example, f"eventwright runs --workflow {workflow.name}"]),
+    )
+
+
+def _trigger(trigger: On) -> str:
+    versions = f" (payload {', '.join(trigger.payload)})" if trigger.payload else ""
+    return line(f"{trigger.type}{f' from {trigger.source}' if trigger.source else ''}{versions}")
+
+
+def graph_tree(workflow: Workflow, graph: Any) -> Tree:
+    """The graph from its start on: each node once with its policy, and by name where another way leads to it.
+
+    Args:
+        workflow: whose policies are shown.
+        graph: LangGraph's drawing of it, with `edges` of source, target and `conditional`.
+    """
+    ways: dict[str, list[tuple[str, bool]]] = {}
+    for edge in graph.edges:
+        ways.setdefault(edge.source, []).append((edge.target, edge.conditional))
+    tree = Tree(Text("start", style="dim"), guide_style="dim")
+    told = {START}
+
+    def grow(branch: Tree, node: str) -> None:
+        for target, conditional in ways.get(node, []):
+            way = ("? " if conditional else "", "yellow")
+            if target == END:
+                branch.add(Text.assemble(way, ("end", "dim")))
+            elif target in told:
+                branch.add(Text.assemble(way, (f"{target} ↑", "dim")))
+            else:
+                told.add(target)
+                grow(branch.add(_node(way, target, workflow.policy(target))), target)
+
+    grow(tree, START)
+    for node in workflow.graph.nodes:
+        if node not in told:  # reached by a Command alone, which no drawing knows
+            told.add(node)
+            grow(tree.add(_node(("→ ", "yellow"), node, workflow.policy(node))), node)
+    return tree
+
+
+def _node(way: tuple[str, str], name: str, policy: Policy) -> Text:
+    """A node with its policy below it; `way` is how one comes to it."""
+    text = Text.assemble(way, (name, "bold"))
+    for tool in policy.tools:
+        rule = policy.rule_for(tool)
+        text.append(f"\n{tool.name}").append(f"  {tool.tool_class}", style="dim")
+        if rule is not None:
+            text.append(f"  a person approves: {line(rule.name)}", style="yellow")
+    if policy.min_confidence is not None:
+        text.append(f"\na person answers below {policy.min_confidence:.0%} confidence", style="yellow")
+    words = []
+    if policy.retries:
+        words.append("1 retry" if policy.retries == 1 else f"{policy.retries} retries")
+    if policy.timeout is not None:
+        words.append(f"{policy.timeout:g} s at most")
+    if policy.fallback is not None:
+        words.append("a prepared answer if the model is away")
+    return text.append(f"\n{', '.join(words)}", style="dim") if words else text

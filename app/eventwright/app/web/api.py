@@ -1,0 +1,94 @@
+"""The HTTP API: FastAPI around an open App, and a server for it inside the running loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from eventwright.app.composition import App
+from eventwright.app.web import routes_events, routes_reviews, routes_runs, routes_system
+from eventwright.app.web.access import Access, key_of, refuse_open_doors
+from eventwright.app.web.bodies import PATIENCE, Leftovers
+from eventwright.app.web.document import describe
+from eventwright.app.web.listening import listen, server_for, url_of
+from eventwright.app.web.refusals import tell_problems
+
+
+def create_api(app: App, *, ending: asyncio.Event | None = None, patience: float = PATIENCE) -> FastAPI:
+    """The API of an open App, for any ASGI server.
+
+    Args:
+        app: whose verbs and store it calls.
+        ending: set when the service stops, so that requests which wait for a run end.
+        patience: seconds that the body of a request may take to arrive.
+    """
+    # FastAPI's pages for the document load their scripts from a server of somebody else's.
+    api = FastAPI(
+        title="Eventwright",
+        version=version("eventwright"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    api.state.eventwright = app
+    api.state.ending = ending or asyncio.Event()
+    api.state.patience = patience
+    for routes in (routes_events, routes_runs, routes_reviews, routes_system):
+        api.include_router(routes.router)
+    tell_problems(api)
+    api.add_middleware(Access, key=key_of(app.settings))
+    api.add_middleware(Leftovers)
+    api.openapi = partial(_document, api)  # type: ignore[method-assign]  # FastAPI's own way to extend it
+    return api
+
+
+async def serve_api(
+    app: App,
+    stopping: asyncio.Event,
+    *,
+    on_ready: Callable[[str], None] | None = None,
+    patience: float = PATIENCE,
+) -> None:
+    """Serve the API of an open App at the host and port of its settings until `stopping` is set.
+
+    Requests that are under way get a few seconds to end. Signals are the caller's business.
+
+    Args:
+        app: whose API it is.
+        stopping: ends it.
+        on_ready: called with the URL once connections are accepted.
+        patience: seconds that the head of a request may take, and as many that its body may.
+
+    Raises:
+        OpenToStrangers: it would listen beyond loopback without a key.
+        CannotListen: the address is taken.
+    """
+    refuse_open_doors(app.settings)
+    ending = asyncio.Event()
+    server = server_for(create_api(app, ending=ending, patience=patience), patience=patience)
+    with listen(app.settings.host, app.settings.port) as listening:
+        url = url_of(listening)
+        serving = asyncio.create_task(server.serve(sockets=[listening]), name="api")
+        waiting = asyncio.create_task(stopping.wait(), name="api stopping")
+        try:
+            if on_ready is not None:
+                # The socket accepts since it listens; who comes before the server looks is not turned away.
+                on_ready(url)
+            await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            ending.set()
+            server.should_exit = True
+            await serving
+
+
+def _document(api: FastAPI) -> dict[str, object]:
+    """The API's description, made once."""
+    if api.openapi_schema is None:
+        api.openapi_schema = describe(api)
+    return api.openapi_schema

@@ -1,0 +1,138 @@
+"""Runs: what they are at, what happened to them, and an operator's verbs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from eventwright.app.composition import App
+from eventwright.app.web.access import Who
+from eventwright.app.web.bodies import body_of
+from eventwright.app.web.document import takes
+from eventwright.app.web.models import Journal, Replay, Replayed, ReplayFilter, Run, RunPage
+from eventwright.app.web.paging import Cursor, Eventwright, Id, Limit, Name, cut, problems
+from eventwright.app.wire.problems import ProblemType
+from eventwright.runs import records
+from eventwright.runs.errors import IllegalMove
+from eventwright.runs.states import FINAL, RunState
+
+router = APIRouter(prefix="/v1", tags=["runs"])
+
+#: Seconds that one request may wait for a run.
+LONGEST_WAIT = 60.0
+#: Runs that a filter's replay takes up at once.
+BATCH = 100
+
+
+@router.get("/runs", responses=problems(ProblemType.BAD_REQUEST))
+async def list_runs(
+    app: Eventwright,
+    state: Annotated[Sequence[RunState], Query(description="may stand several times")] = (),
+    workflow: Name = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> RunPage:
+    """The runs, newest first."""
+    found = await app.store.runs(states=state, workflow=workflow, limit=limit + 1, before=cursor)
+    items, last = cut(found, limit)
+    reviews = await app.store.review_ids([run.id for run in items]) if items else {}
+    return RunPage(items=[Run.of(run, reviews[run.id]) for run in items], next=last.id if last else None)
+
+
+@router.post(
+    "/runs/replay",
+    status_code=202,
+    responses=problems(ProblemType.BAD_REQUEST, ProblemType.BAD_JSON),
+    openapi_extra=takes(ReplayFilter),
+)
+async def replay_runs(
+    chosen: Annotated[ReplayFilter, Depends(body_of(ReplayFilter))], app: Eventwright, who: Who
+) -> Replayed:
+    """Take up all dead letters that fit, each on from its last checkpoint."""
+    replayed: list[str] = []
+    cursor: str | None = None
+    while page := await app.store.runs(states=[RunState.FAILED], workflow=chosen.workflow, limit=BATCH, before=cursor):
+        cursor = page[-1].id
+        fitting = [run for run in page if chosen.reason in (None, run.reason)]
+        taken = await asyncio.gather(*(_replay_if_failed(app, run, who.name) for run in fitting))
+        replayed += [run.id for run, is_taken in zip(fitting, taken, strict=True) if is_taken]
+    return Replayed(runs=replayed)
+
+
+@router.get("/runs/{run_id}", responses=problems(ProblemType.NOT_FOUND))
+async def show_run(
+    run_id: Id,
+    request: Request,
+    app: Eventwright,
+    wait: Annotated[
+        float, Query(ge=0, description=f"seconds to hold until it is final, failed or asks; at most {LONGEST_WAIT:g}")
+    ] = 0.0,
+) -> Run:
+    """One run; with `wait`, as soon as there is news that somebody can act on."""
+    return await _shown(app, await _rested(app, run_id, min(wait, LONGEST_WAIT), request))
+
+
+@router.get("/runs/{run_id}/journal", responses=problems(ProblemType.NOT_FOUND))
+async def show_journal(run_id: Id, app: Eventwright) -> Journal:
+    """Everything that happened to the run, oldest first."""
+    return Journal.of(await app.store.journal(run_id))
+
+
+@router.post(
+    "/runs/{run_id}/cancel", status_code=202, responses=problems(ProblemType.NOT_FOUND, ProblemType.ILLEGAL_MOVE)
+)
+async def cancel_run(run_id: Id, app: Eventwright, who: Who) -> Run:
+    """End the run; one that is processing ends at its next boundary."""
+    return await _shown(app, await app.engine.cancel(run_id, by=who.name))
+
+
+@router.post(
+    "/runs/{run_id}/replay",
+    status_code=202,
+    responses=problems(ProblemType.NOT_FOUND, ProblemType.ILLEGAL_MOVE, ProblemType.BAD_REQUEST, ProblemType.BAD_JSON),
+    openapi_extra=takes(Replay, required=False),
+)
+async def replay_run(
+    run_id: Id, how: Annotated[Replay, Depends(body_of(Replay, required=False))], app: Eventwright, who: Who
+) -> Run:
+    """Take a dead letter up again, on from its last checkpoint; effects that are done are not repeated."""
+    run = await app.engine.replay(run_id, by=who.name, from_start=how.from_start, rename=how.rename)
+    return await _shown(app, run)
+
+
+async def _shown(app: App, run: records.Run) -> Run:
+    return Run.of(run, (await app.store.review_ids([run.id]))[run.id])
+
+
+async def _replay_if_failed(app: App, run: records.Run, by: str) -> bool:
+    """Replay the run; False if somebody else took it up, or ended it, since it was looked for."""
+    try:
+        await app.engine.replay(run.id, by=by)
+    except IllegalMove:
+        return False
+    return True
+
+
+async def _rested(app: App, run_id: str, seconds: float, request: Request) -> records.Run:
+    """The run once it rests, or as it is when the time is up, the service stops, or nobody listens any more."""
+    ending: asyncio.Event = request.app.state.ending
+    clock = asyncio.get_running_loop().time
+    deadline, pause = clock() + seconds, 0.05
+    while True:
+        run = await app.store.run(run_id)
+        left = deadline - clock()
+        if _rests(run) or left <= 0 or ending.is_set() or await request.is_disconnected():
+            return run
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ending.wait(), min(pause, left))
+        pause = min(pause * 1.5, 1.0)
+
+
+def _rests(run: records.Run) -> bool:
+    """Whether it is final, failed or asks; a run that got its answer asks no more, it is due."""
+    asks = run.state is RunState.PENDING_APPROVAL and run.due_at is None
+    return asks or run.state in FINAL or run.state is RunState.FAILED
