@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from pydantic import BaseModel, model_validator
 
 from eventwright.app.composition import App
 from eventwright.app.web.api import serve_api
@@ -118,10 +119,13 @@ async def test_an_address_that_is_taken_is_named_with_what_to_do(opened: Opened,
 
 
 async def test_a_fault_inside_is_a_500_that_tells_nothing(opened: Opened, client_of: Any, paying_workflow: Any):
-    def broken(payload: Any, event: Any) -> dict[str, Any]:
-        raise RuntimeError("password=hunter2")
+    class Broken(BaseModel):
+        @model_validator(mode="after")
+        def look(self) -> Broken:
+            raise RuntimeError("password=hunter2")
 
-    async with opened(paying_workflow("broken", "broken", on={"input": broken})) as app, client_of(app) as client:
+    workflow = paying_workflow("broken", "broken", on={"payload": {"1": Broken}})
+    async with opened(workflow) as app, client_of(app) as client:
         data = {"account": "ann", "amount": "1"}
         body = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "broken", "data": data}
         headers = {"content-type": "application/cloudevents+json"}

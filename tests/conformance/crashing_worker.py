@@ -1,4 +1,4 @@
-"""A worker that is made to be killed: `python crashing_worker.py URL`, started by test_checkpoints.
+"""A worker that is made to be killed: `python crashing_worker.py URL`, started by test_checkpoint_crashes.
 
 LangGraph is imported once; then every line on standard input forks a worker, whose process id is answered. A worker
 takes up whatever is due until it is killed; it ends by itself only if something is wrong.

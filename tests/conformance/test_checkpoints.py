@@ -1,18 +1,11 @@
-"""The saver on both stores: LangGraph's own conformance suite, the fence, hostile rows, and kill -9. Refusals first."""
+"""The saver on both stores: LangGraph's own conformance suite, the fence, and hostile rows. Refusals first."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
 import operator
-import os
-import random
-import signal
-import sys
-import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -23,19 +16,13 @@ from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.checkpoint.conformance import checkpointer_test, validate
 from langgraph.checkpoint.serde import jsonplus
 from langgraph.graph import START, StateGraph
+from tests.conformance.world import begin, leased, thread
 
 from eventwright.runs import schema
 from eventwright.runs.checkpoints import CheckpointSaver, NotLeased
-from eventwright.runs.committer import hash_of
 from eventwright.runs.database import open_database
-from eventwright.runs.errors import DecisionRefused, LeaseLost
-from eventwright.runs.event import Event, new_id
-from eventwright.runs.heartbeats import heartbeats
-from eventwright.runs.records import Decision, DecisionType, EventState, Lease, ReviewState, Run
-from eventwright.runs.states import RunState
+from eventwright.runs.errors import LeaseLost
 from eventwright.runs.store import Store
-
-WORKER = Path(__file__).with_name("crashing_worker.py")
 
 
 class State(TypedDict, total=False):
@@ -44,6 +31,7 @@ class State(TypedDict, total=False):
 
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[Store]:
+    """By the database's own clock, which heeds no test."""
     async with Store.open(database_url) as store:
         yield store
 
@@ -54,36 +42,6 @@ def saver(store: Store) -> CheckpointSaver:
     return CheckpointSaver(store, lease_of=lambda _thread: None)
 
 
-def thread(name: str) -> Any:
-    return {"configurable": {"thread_id": name, "checkpoint_ns": ""}}
-
-
-async def begin(store: Store) -> Run:
-    now = datetime.now(UTC)
-    event = Event(id=new_id("test"), source="/tests", type="test.happened", data={})
-    run = Run(
-        id=new_id("run"),
-        workflow="crash",
-        version="1",
-        state=RunState.RECEIVED,
-        lane="default",
-        event=event,
-        created_at=now,
-        updated_at=now,
-    )
-    async with store.write() as tx:
-        tx.add_event(event, EventState.ACCEPTED)
-        tx.add_run(run)
-    return run
-
-
-async def leased(store: Store, run: Run, worker: str, *, seconds: float = 6) -> Lease:
-    async with store.write() as tx:
-        claim = tx.claim(run.id, worker=worker, seconds=seconds)
-    assert claim.lease is not None
-    return claim.lease
-
-
 async def pending_rows(store: Store) -> int:
     (row,) = await store.rows_of(sa.select(sa.func.count().label("rows")).select_from(schema.checkpoint_writes))
     return int(row["rows"])
@@ -92,7 +50,7 @@ async def pending_rows(store: Store) -> int:
 async def test_a_thread_that_was_not_claimed_is_not_written(store: Store) -> None:
     saver = CheckpointSaver(store)
     run = await begin(store)
-    saver.lease(run.id, await leased(store, run, "worker"))
+    saver.lease(run.id, await leased(store, run.id, worker="worker"))
     await saver.aput(thread(run.id), empty_checkpoint(), {}, {})
     saver.release(run.id)
 
@@ -105,9 +63,9 @@ async def test_a_thread_that_was_not_claimed_is_not_written(store: Store) -> Non
 async def test_a_zombies_checkpoints_and_writes_are_refused(store: Store) -> None:
     saver = CheckpointSaver(store)
     run = await begin(store)
-    saver.lease(run.id, await leased(store, run, "zombie", seconds=0))
+    saver.lease(run.id, await leased(store, run.id, worker="zombie", seconds=0))
     config = await saver.aput(thread(run.id), empty_checkpoint(), {}, {})
-    await leased(store, run, "heir")
+    await leased(store, run.id, worker="heir")
 
     with pytest.raises(LeaseLost):
         await saver.aput(config, empty_checkpoint(), {}, {})
@@ -139,10 +97,10 @@ async def test_a_zombies_graph_ends_at_its_next_step(store: Store) -> None:
         return builder.compile(checkpointer=saver)
 
     zombie, heir = CheckpointSaver(store), CheckpointSaver(store)
-    zombie.lease(run.id, await leased(store, run, "zombie", seconds=0))
+    zombie.lease(run.id, await leased(store, run.id, worker="zombie", seconds=0))
     stalled = asyncio.create_task(compiled(zombie).ainvoke({"log": []}, thread(run.id), durability="sync"))
     await entered.wait()
-    heir.lease(run.id, await leased(store, run, "heir"))
+    heir.lease(run.id, await leased(store, run.id, worker="heir"))
     go.set()
 
     with pytest.raises(LeaseLost):
@@ -218,7 +176,7 @@ async def test_a_copy_of_the_saver_shares_its_leases_and_held_writes(store: Stor
     saver = CheckpointSaver(store)
     twin = copy.copy(saver)
     run = await begin(store)
-    saver.lease(run.id, await leased(store, run, "worker"))
+    saver.lease(run.id, await leased(store, run.id, worker="worker"))
     config = await twin.aput(thread(run.id), empty_checkpoint(), {}, {})
 
     held = asyncio.create_task(twin.aput_writes(config, [("log", ["x"])], "task"))
@@ -294,110 +252,3 @@ async def test_a_listing_is_newest_first_filtered_and_limited(saver: CheckpointS
     older = [saved.metadata["step"] async for saved in saver.alist(thread("listed"), before=third.config)]
     assert older == [2, 1, 0]
     assert [saved async for saved in saver.alist(thread("listed"), limit=0)] == []
-
-
-class Workers:
-    """The process that forks workers which are there to be killed."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    async def answer(self) -> str:
-        assert self._process.stdout is not None
-        return (await self._process.stdout.readline()).decode().strip()
-
-    async def start(self) -> int:
-        assert self._process.stdin is not None
-        self._process.stdin.write(b"another\n")
-        return int(await self.answer())
-
-
-@asynccontextmanager
-async def workers(url: str) -> AsyncIterator[Workers]:
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(sys.executable, str(WORKER), url, stdin=pipe, stdout=pipe)
-    try:
-        found = Workers(process)
-        assert await found.answer() == "ready"
-        yield found
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        await process.wait()
-
-
-async def answer_open_reviews(store: Store) -> None:
-    """What people do: they answer whatever is open."""
-    for review in await store.reviews(state=ReviewState.OPEN):
-        try:
-            async with store.write() as tx:
-                tx.decide(review, Decision(type=DecisionType.RESPOND, by="ann", response="yes"))
-                tx.make_due(review.run_id)
-                tx.wake(review.run_id, lane="default", at=datetime.now(UTC))
-        except DecisionRefused as refused:
-            raise AssertionError(f"two people decided {review.id}, but there is one") from refused
-
-
-async def crash(url: str, *, kills: int, runs_a_kill: int) -> None:
-    """Kill one worker after the other while runs come in, then let the last one finish and look at every run."""
-    begun: list[Run] = []
-    async with Store.open(url) as store, workers(url) as made:
-        for _ in range(kills):
-            begun += [await begin(store) for _ in range(runs_a_kill)]
-            worker = await made.start()
-            until = time.monotonic() + random.uniform(0.05, 0.6)
-            while time.monotonic() < until:
-                await answer_open_reviews(store)
-                await asyncio.sleep(0.01)
-            os.kill(worker, signal.SIGKILL)
-        worker = await made.start()
-        async with asyncio.timeout(30 + len(begun)):
-            while set(await store.counts()) != {("crash", "completed")}:
-                await answer_open_reviews(store)
-                await asyncio.sleep(0.02)
-        os.kill(worker, signal.SIGKILL)
-        await verify(store, begun)
-        assert any([(await store.run(run.id)).crashes for run in begun]), "no worker was killed while it held a run"
-
-
-async def verify(store: Store, runs: list[Run]) -> None:
-    """Every run came to its exact end, with one answer a question, and its journal is whole."""
-    saver = CheckpointSaver(store)
-    for run in runs:
-        saved = await saver.aget_tuple(thread(run.id))
-        assert saved is not None
-        assert sorted(saved.checkpoint["channel_values"]["log"]) == ["ask yes yes", "begin", "end", "left", "right"]
-        reviews = (await store.history(run.id)).reviews
-        assert [review.state for review in reviews] == [ReviewState.DECIDED] * 2
-        previous = ""
-        for seq, entry in enumerate(await store.journal(run.id), start=1):
-            assert (entry.seq, entry.prev, entry.hash) == (seq, previous, hash_of(entry))
-            previous = entry.hash
-
-
-async def test_runs_survive_workers_that_are_killed_on_sqlite(sqlite_url: str) -> None:
-    await crash(sqlite_url, kills=10, runs_a_kill=4)
-
-
-async def test_runs_survive_workers_that_are_killed_on_postgres(postgres_url: str) -> None:
-    await crash(postgres_url, kills=5, runs_a_kill=4)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(1800)
-async def test_a_thousand_runs_survive_a_hundred_kills(database_url: str) -> None:
-    await crash(database_url, kills=100, runs_a_kill=10)
-
-
-async def test_a_worker_that_blocks_its_loop_keeps_its_runs(database_url: str) -> None:
-    async with Store.open(database_url) as store, open_database(database_url) as database:
-        run = await begin(store)
-        async with heartbeats(database_url, "busy", [run.id], every=0.1, lease_seconds=30):
-            await leased(store, run, "busy", seconds=0.5)
-            time.sleep(1.5)
-            async with store.write() as tx:
-                stolen = tx.claim(run.id, worker="thief", seconds=6)
-        assert stolen.lease is None
-        due = (await store.run(run.id)).due_at
-        assert due is not None
-        assert due > await database.read(database.now) + timedelta(seconds=10)
