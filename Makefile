@@ -13,7 +13,7 @@ help: ## show the targets
 
 setup: $(READY_TO_WORK) ## install everything into .venv (PYTHON=python3.12 picks another interpreter)
 
-demo: $(READY) ## play the story of one ticket, without an account or a key (ONCE=1: end when it is told)
+demo: $(READY) ## watch forty support tickets go through, without an account or a key (ONCE=1: answer by a script, then end)
 	@$(BIN)/eventwright demo $(if $(ONCE),--once)
 
 up: $(READY) ## start the API, the inbox, a worker and the scheduler

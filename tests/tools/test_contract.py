@@ -28,7 +28,6 @@ from eventwright.tools.contract import (
     ToolClass,
     ToolError,
     current_gate,
-    is_async,
     tool,
 )
 
@@ -310,14 +309,3 @@ def test_a_tool_tells_a_policy_and_a_person_what_it_is() -> None:
     assert quote.description == "Say what it costs."
     assert charge.description == "test_contract.charge"
     assert all(member.meaning for member in ToolClass)
-
-
-def test_a_node_s_colour_is_seen_through_partials_and_callable_objects() -> None:
-    class Node:
-        async def __call__(self) -> None: ...
-
-    async def node(state: dict[str, Any], extra: int) -> None: ...
-
-    assert is_async(partial(partial(node), extra=1))
-    assert is_async(Node())
-    assert not is_async(partial(print))

@@ -23,6 +23,7 @@ from eventwright.runs.records import (
     Review,
     ReviewKind,
 )
+from eventwright.runs.transaction import Transaction
 from eventwright.tools.contract import Call, NotDone, Permanent, ToolClass
 
 if TYPE_CHECKING:
@@ -93,29 +94,28 @@ def _call(segment: Segment, effect: Effect) -> Call:
 
 
 async def _intend(segment: Segment, request: Request, effect: Effect) -> None:
-    verdicts = [*request.verdicts, allow(Stage.LEDGER, "first" if effect.attempt == 1 else "again")]
     async with segment.store.write(segment.lease) as tx:
         tx.put_visit(request.visit)
         tx.put_effect(effect)
         if request.review is not None and request.review.consumed_by is None:
             tx.consume_review(request.review.id, effect.key)
-        tx.journal(
-            effect.run_id,
-            JournalKind.VERDICT,
-            actor="gate",
-            node=effect.node,
-            data={
-                "tool": effect.tool,
-                "digest": request.digest,
-                "stages": [verdict.as_json() for verdict in verdicts],
-                "review": request.review and request.review.id,
-            },
-        )
+        _journal_verdicts(tx, request, effect)
         data = _about(effect) | _if_short("arguments", effect.arguments)
         tx.journal(effect.run_id, JournalKind.EFFECT_INTENDED, actor="gate", node=effect.node, data=data)
     segment.effects[effect.key] = effect
     if request.review is not None:
         segment.reviews[request.review.id] = replace(request.review, consumed_by=effect.key)
+
+
+def _journal_verdicts(tx: Transaction, request: Request, effect: Effect) -> None:
+    verdicts = [*request.verdicts, allow(Stage.LEDGER, "first" if effect.attempt == 1 else "again")]
+    data = {
+        "tool": effect.tool,
+        "digest": request.digest,
+        "stages": [verdict.as_json() for verdict in verdicts],
+        "review": request.review and request.review.id,
+    }
+    tx.journal(effect.run_id, JournalKind.VERDICT, actor="gate", node=effect.node, data=data)
 
 
 async def _done(segment: Segment, request: Request, effect: Effect, result: Any, seconds: float) -> Any:
@@ -135,6 +135,7 @@ async def _done(segment: Segment, request: Request, effect: Effect, result: Any,
     tx = segment.store.transaction(segment.lease)
     if not request.tool.writes:
         tx.put_visit(request.visit)
+        _journal_verdicts(tx, request, effect)
         data |= _if_short("arguments", effect.arguments)
     tx.put_effect(effect)
     tx.journal(effect.run_id, JournalKind.EFFECT_DONE, actor="gate", node=effect.node, data=data)

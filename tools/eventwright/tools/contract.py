@@ -10,7 +10,6 @@ import asyncio
 import functools
 import inspect
 import threading
-import typing
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -291,11 +290,3 @@ def tool(
         )
 
     return make(function) if function is not None else make
-
-
-def is_async(function: object) -> bool:
-    """Whether a node's function is a coroutine function, through partials and callable objects."""
-    function = typing.cast(Any, function)
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
