@@ -45,7 +45,7 @@ def start(*options: str, folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", program, "demo", *options],
         cwd=folder,
-        env={**os.environ, **FOREIGN, "TMPDIR": str(folder)},
+        env={**os.environ, **FOREIGN, "TMPDIR": str(folder), "COLUMNS": "200"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
