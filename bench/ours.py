@@ -62,7 +62,7 @@ async def _receive(app: App, kind: str, runs: int) -> None:
 
 async def _until(app: App, workflow: str, state: RunState, runs: int) -> None:
     while (await app.store.counts()).get((workflow, str(state)), 0) < runs:  # noqa: ASYNC110 - as others see it
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
 
 
 @asynccontextmanager

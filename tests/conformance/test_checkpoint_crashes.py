@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -64,7 +64,7 @@ async def answer_open_reviews(store: Store) -> None:
             async with store.write() as tx:
                 tx.decide(review, Decision(type=DecisionType.RESPOND, by="ann", response="yes"))
                 tx.make_due(review.run_id)
-                tx.wake(review.run_id, lane="default", at=datetime.now(UTC))
+                tx.wake(review.run_id, lane="default")
         except DecisionRefused as refused:
             raise AssertionError(f"two people decided {review.id}, but there is one") from refused
 

@@ -21,7 +21,7 @@ async def test_of_many_decisions_in_one_batch_exactly_one_wins(store: Store, oth
             async with store.write() as tx:
                 tx.decide(review, Decision(type=DecisionType.APPROVE, by=by))
                 tx.make_due(review.run_id)
-                tx.wake(review.run_id, lane="default", at=NOW)
+                tx.wake(review.run_id, lane="default")
         except DecisionRefused:
             return None
         return by

@@ -95,7 +95,7 @@ class TestClaim:
         lease = await leased(store, run.id)
         async with store.write(lease) as tx:
             tx.move(run.id, RunState.RETRYING, actor="engine", due_at=NOW + timedelta(seconds=30))
-            tx.wake(run.id, lane="default", at=NOW)
+            tx.wake(run.id, lane="default")
 
         assert await claim(store, run.id) is None
         assert (await store.run(run.id)).state is RunState.RETRYING

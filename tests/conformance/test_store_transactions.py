@@ -24,7 +24,7 @@ class TestFence:
         async def write_late() -> None:
             async with store.write(zombie) as tx:
                 tx.put_visit(Visit(run_id=run.id, node="n", visit=1, place="p"))
-                tx.wake(run.id, lane="default", at=NOW)
+                tx.wake(run.id, lane="default")
                 tx.move(run.id, RunState.COMPLETED, actor="zombie")
 
         with pytest.raises(LeaseLost) as lost:
@@ -73,7 +73,7 @@ class TestBatches:
                     tx.add_event(event("refused"), EventState.ACCEPTED)
                 if before == "rows":
                     tx.put_visit(Visit(run_id=done.id, node="n", visit=1, place="p"))
-                    tx.wake(done.id, lane="default", at=NOW)
+                    tx.wake(done.id, lane="default")
                 if before == "journal":
                     tx.note(done.id, actor="test", data={})
                 tx.move(done.id, RunState.PROCESSING, actor="test")

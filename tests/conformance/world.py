@@ -58,7 +58,7 @@ async def store_new(store: Store, run: Run) -> None:
     async with store.write() as tx:
         tx.add_event(run.event, EventState.ACCEPTED)
         tx.add_run(run)
-        tx.wake(run.id, lane=run.lane, at=NOW)
+        tx.wake(run.id, lane=run.lane)
 
 
 async def claim(store: Store, run_id: str, *, worker: str = "worker-1", seconds: float = 6) -> Lease | None:

@@ -8,7 +8,7 @@ not mean done, `not tasks` does.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -61,7 +61,7 @@ class Head:
     """Where the graph stands: LangGraph's snapshot, and the nodes that its checkpoint speaks of as still to come."""
 
     snapshot: StateSnapshot
-    awaited: frozenset[str]
+    awaited: frozenset[str] = frozenset()
 
     @property
     def interrupts(self) -> dict[str, tuple[Interrupt[Any], str]]:
@@ -109,7 +109,7 @@ class Runner:
             await segment.calls_end()
             if isinstance(error, OURS):
                 raise error
-            after = await self._head(graph, config)
+            after = await self._look(graph, config)
         except Unreadable as unreadable:
             return Report(outcome=Failed(Reason.NOT_RETRYABLE, str(unreadable)), seen=_decided(segment))
         finally:
@@ -120,16 +120,22 @@ class Runner:
         return await self._report(after, segment, workflow, error)
 
     async def _head(self, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig) -> Head | None:
+        """Where the graph stands before the segment, with what its checkpoint waits for."""
         saved = await self.saver.aget_tuple(config)
         if saved is None:
             return None
+        head = await self._look(graph, config)
+        return head and replace(head, awaited=awaited_nodes(saved, graph.channels))
+
+    async def _look(self, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig) -> Head | None:
+        """Where the graph stands; None if it has no checkpoint yet."""
         try:
             snapshot = await graph.aget_state(config)
         except OURS:
             raise
         except Exception as error:
             raise Unreadable(error) from error
-        return Head(snapshot, awaited_nodes(saved, graph.channels))
+        return None if snapshot.created_at is None else Head(snapshot)
 
     async def _go_on(
         self,
@@ -175,11 +181,12 @@ class Runner:
                 rebound[moved.id] = interrupt_id
         asks = bool(opened or rebound or _unanswered(pending, segment))
         outcome, visits = await self._outcome(after, segment, workflow, error, asks)
+        ended = isinstance(outcome, Finished)
         return Report(
             outcome=outcome,
-            opened=opened,
+            opened=() if ended else opened,
             applied=_taken_in(by_interrupt, pending),
-            superseded=_superseded(segment, pending, rebound),
+            superseded=_superseded(segment, pending, rebound, ended),
             rebound=tuple(rebound.items()),
             visits=visits,
             seen=_decided(segment) - set(rebound),
@@ -318,8 +325,10 @@ def _taken_in(by_interrupt: dict[str, Review], pending: Collection[str]) -> list
     ]
 
 
-def _superseded(segment: Segment, pending: Collection[str], rebound: Collection[str]) -> list[str]:
-    """Open reviews whose node ran again and did not ask for them again."""
+def _superseded(segment: Segment, pending: Collection[str], rebound: Collection[str], ended: bool) -> list[str]:
+    """Open reviews whose node ran again and did not ask for them again; all of them, once the run has ended."""
+    if ended:
+        return [review.id for review in segment.open_reviews()]
     standing = {*pending, *segment.asked, *rebound}
     return [
         review.id

@@ -91,7 +91,7 @@ class BellRinger:
         await self._transport.ring([_row(wakeup) for wakeup in wakeups])
         self._down = False
         async with self._store.write() as tx:
-            tx.wakeups_sent([wakeup.id for wakeup in wakeups], await self._store.now())
+            tx.wakeups_sent([wakeup.id for wakeup in wakeups])
 
 
 def _row(wakeup: WakeUp) -> tuple[str, str, str]:

@@ -82,7 +82,7 @@ class Desk:
             async with self._store.write() as tx:
                 tx.decide(review, decision)
                 tx.make_due(review.run_id)
-                tx.wake(review.run_id, lane=run.lane, at=await self._store.now())
+                tx.wake(review.run_id, lane=run.lane)
         except DecisionRefused:
             return _answer_again(await self._closed(review_id), decision)
         return await self._store.review(review_id)
@@ -101,7 +101,7 @@ class Desk:
             async with self._store.write() as tx:
                 tx.decide(review, decision, state=ReviewState.EXPIRED)
                 tx.make_due(review.run_id)
-                tx.wake(review.run_id, lane=run.lane, at=await self._store.now())
+                tx.wake(review.run_id, lane=run.lane)
         except DecisionRefused:
             # A person was faster, or the run has ended: the timer has nothing left to do.
             async with self._store.write() as tx:

@@ -139,11 +139,11 @@ class Engine:
 
     async def _settle(self, run: Run, lease: Lease, report: Report) -> RunState:
         """Write how the segment ended: the state, the journal, what people are asked and the next bell, all in one."""
-        now = await self.store.now()
         async with self.store.write(lease) as tx:
             settle.reviews(tx, run, report)
-            state = settle.rest(tx, run, report, actor=self.worker, now=now)
-        self._news()
+            state = settle.rest(tx, run, report, actor=self.worker)
+        if state is not RunState.COMPLETED:
+            self._news()
         return state
 
     # -- operators ---------------------------------------------------------------------------------------------------
@@ -179,7 +179,6 @@ class Engine:
         run = await self.store.run(run_id)
         if run.state is not RunState.FAILED:
             raise IllegalMove(run_id, run.state, RunState.RECEIVED)
-        now = await self.store.now()
         async with self.store.write() as tx:
             if rename:
                 await migrate(tx, run, rename, self.workflows, self.store, self.runner.saver, by=by)
@@ -187,14 +186,13 @@ class Engine:
                 run_id,
                 RunState.RECEIVED,
                 actor=by,
-                due_at=now,
                 data={"replay": "from the start" if from_start else "from the last checkpoint"},
                 attempts=run.attempts + 1,
                 crashes=0,
                 generation=run.generation + from_start,
             )
             tx.reset_failures(run_id)
-            tx.wake(run_id, lane=run.lane, at=now)
+            tx.wake(run_id, lane=run.lane)
         self._news()
         return await self.store.run(run_id)
 

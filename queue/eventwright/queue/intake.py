@@ -81,7 +81,7 @@ class Intake:
                     tx.add_event(event, EventState.ACCEPTED)
                 for run in runs:
                     tx.add_run(run)
-                    tx.wake(run.id, lane=run.lane, at=now)
+                    tx.wake(run.id, lane=run.lane)
         except DuplicateEvent:
             winner = await self._store.accepted_event(event.source, event.id)
             if winner is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, assert_never
 
 from eventwright.graphs.outcomes import Asks, Failed, Finished, Report, Waits, Yields
@@ -28,7 +27,7 @@ def reviews(tx: Transaction, run: Run, report: Report) -> None:
         tx.put_visit(visit)
 
 
-def rest(tx: Transaction, run: Run, report: Report, *, actor: str, now: datetime) -> RunState:
+def rest(tx: Transaction, run: Run, report: Report, *, actor: str) -> RunState:
     """Move the run to where it rests, and ring for what is due already.
 
     Returns:
@@ -37,7 +36,6 @@ def rest(tx: Transaction, run: Run, report: Report, *, actor: str, now: datetime
     match report.outcome:
         case Finished(outcome):
             tx.move(run.id, RunState.COMPLETED, actor=actor, outcome=outcome, crashes=0)
-            tx.close_reviews(run.id, ReviewState.SUPERSEDED)
             return RunState.COMPLETED
         case Asks():
             tx.move(run.id, RunState.PENDING_APPROVAL, actor=actor, heed_cancel=True, crashes=0)
@@ -47,8 +45,8 @@ def rest(tx: Transaction, run: Run, report: Report, *, actor: str, now: datetime
             tx.move(run.id, RunState.WAITING, actor=actor, due_at=until, heed_cancel=True, crashes=0)
             return RunState.WAITING
         case Yields(lane):
-            tx.move(run.id, RunState.RECEIVED, actor=actor, due_at=now, heed_cancel=True, crashes=0)
-            tx.wake(run.id, lane=lane, at=now)
+            tx.move(run.id, RunState.RECEIVED, actor=actor, heed_cancel=True, crashes=0)
+            tx.wake(run.id, lane=lane)
             return RunState.RECEIVED
         case Failed(retry_at=None) as failed:
             tx.move(

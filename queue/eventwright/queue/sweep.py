@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 #: Runs seen to in one round.
 MOST = 500
 #: The shortest time between two looks at the database, in seconds: it lets news gather under load.
-PAUSE = 0.02
+PAUSE = 0.1
 
 
 class Sweep:
@@ -85,10 +85,9 @@ class Sweep:
         await ringer.ping()
         due = await self._engine.store.due_runs(limit=MOST, unrung=True)
         if due:
-            now = await self._engine.store.now()
             async with self._engine.store.write() as tx:
                 for run_id, lane in due:
-                    tx.wake(run_id, lane=lane, at=now)
+                    tx.wake(run_id, lane=lane)
             ringer.nudge()
         # What is younger may still be on its way.
         age = timedelta(seconds=self._engine.times.sweep)

@@ -39,6 +39,10 @@ class Database(ABC):
     def __init__(self, clock: Clock | None) -> None:
         self._clock = clock
 
+    async def time(self) -> datetime:
+        """The database's time."""
+        return await self.read(self.now)
+
     @abstractmethod
     async def read(self, work: Work[Answer]) -> Answer:
         """Run `work`, which only reads."""
@@ -96,19 +100,27 @@ async def open_database(url: str, *, clock: Clock | None = None) -> AsyncIterato
 
 
 class _Sqlite(Database):
-    """One thread writes, so that no two writers of this process wait for each other's lock; a few threads read."""
+    """One thread writes, so that no two writers of this process wait for each other's lock; a few threads read.
+
+    A read is one statement, or several that need no common snapshot.
+    """
 
     dialect = "sqlite"
 
     def __init__(self, url: sa.URL, clock: Clock | None) -> None:
         super().__init__(clock)
-        self._writing = _sqlite_engine(url, "BEGIN IMMEDIATE", connections=1)
-        self._reading = _sqlite_engine(url, "BEGIN", connections=READERS)
+        self._writing = _sqlite_engine(url, connections=1)
+        # The driver would begin late, and without the lock.
+        sa.event.listen(self._writing, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        self._reading = _sqlite_engine(url, connections=READERS)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sqlite-reader")
 
+    async def time(self) -> datetime:
+        return datetime.now(UTC) if self._clock is None else self._clock()
+
     async def read(self, work: Work[Answer]) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, _in_transaction, self._reading, work)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, _on_connection, self._reading, work)
 
     async def write(self, work: Work[Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._writer, _in_transaction, self._writing, work)
@@ -119,16 +131,19 @@ class _Sqlite(Database):
             engine.dispose()
 
 
+def _on_connection(engine: sa.Engine, work: Work[Answer]) -> Answer:
+    with engine.connect() as connection:
+        return work(connection)
+
+
 def _in_transaction(engine: sa.Engine, work: Work[Answer]) -> Answer:
     with engine.begin() as connection:
         return work(connection)
 
 
-def _sqlite_engine(url: sa.URL, begin: str, *, connections: int) -> sa.Engine:
+def _sqlite_engine(url: sa.URL, *, connections: int) -> sa.Engine:
     engine = sa.create_engine(url, json_serializer=compact_json, pool_size=connections, max_overflow=0)
     sa.event.listen(engine, "connect", _sqlite_settings)
-    # The driver would begin late, and without the lock.
-    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
 
 

@@ -5,8 +5,8 @@ Reads are here, writes in `transaction`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -40,6 +40,16 @@ class History:
     effects: dict[str, Effect]
     visits: dict[str, Visit]
     reviews: tuple[Review, ...]
+
+
+@contextmanager
+def _away_as_ours() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not is_away(error):
+            raise
+        raise StoreUnavailable(f"the database did not answer: {error}") from error
 
 
 class Store:
@@ -91,12 +101,8 @@ class Store:
 
     async def read(self, work: Work[Answer]) -> Answer:
         """The answer of `work`, which reads on a connection. Raises StoreUnavailable."""
-        try:
+        with _away_as_ours():
             return await self._database.read(work)
-        except Exception as error:
-            if not is_away(error):
-                raise
-            raise StoreUnavailable(f"the database did not answer: {error}") from error
 
     async def rows_of(self, query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
         """The rows of a query. Raises StoreUnavailable."""
@@ -104,7 +110,8 @@ class Store:
 
     async def now(self) -> datetime:
         """The database's time."""
-        return await self.read(self._database.now)
+        with _away_as_ours():
+            return await self._database.time()
 
     async def ping(self) -> None:
         """Raises StoreUnavailable if the database does not answer."""

@@ -33,7 +33,6 @@ from eventwright.runs.records import (
     ReviewState,
     Run,
     Visit,
-    WakeUp,
 )
 from eventwright.runs.rows import decision_row, effect_row, event_row, review_row, run_row, visit_row
 from eventwright.runs.states import CLAIMABLE, FINAL, MOVES, Outcome, Reason, RunState
@@ -143,13 +142,14 @@ class Transaction:
     ) -> None:
         """Move the run, and journal it. Ends in IllegalMove where the table of states has no such move.
 
+        A received run is due at once; others are at `due_at`.
         With `heed_cancel` it is cancelled instead, if an operator asked for that meanwhile.
         """
         ended = {"outcome": outcome, "reason": reason, "error": error and _storable(error), "due_at": due_at}
 
         def step(batch: Batch) -> None:
             row = batch.run(run_id)
-            target, facts = to, ended
+            target, facts = to, ended | ({"due_at": batch.now} if to is RunState.RECEIVED else {})
             if heed_cancel and row["cancel_requested_by"]:
                 target, facts = RunState.CANCELLED, dict.fromkeys(ended)
                 for statement in (_CANCEL_REVIEWS, _DELETE_TIMERS):
@@ -213,16 +213,16 @@ class Transaction:
 
         self._on(run_id, step)
 
-    def wake(self, run_id: str, *, lane: str, at: datetime) -> WakeUp:
-        """Write a bell to ring into the outbox."""
-        wakeup = WakeUp(id=new_id("wake"), run_id=run_id, lane=lane, created_at=at)
-        row = _wakeup_row(wakeup.id, run_id, lane, at)
-        self.unit.steps.append(lambda batch: batch.insert(_WAKEUP, row))
-        return wakeup
+    def wake(self, run_id: str, *, lane: str) -> str:
+        """Write a bell to ring into the outbox; its id."""
+        wakeup_id = new_id("wake")
+        self.unit.steps.append(lambda batch: batch.insert(_WAKEUP, _wakeup_row(wakeup_id, run_id, lane, batch.now)))
+        return wakeup_id
 
-    def wakeups_sent(self, ids: Collection[str], at: datetime) -> None:
+    def wakeups_sent(self, ids: Collection[str]) -> None:
         """Mark bells as rung."""
-        self._execute(sa.update(schema.wakeups).where(schema.wakeups.c.id.in_(padded(ids))).values(sent_at=at))
+        mark = sa.update(schema.wakeups).where(schema.wakeups.c.id.in_(padded(ids)))
+        self.unit.steps.append(lambda batch: batch.execute(mark.values(sent_at=batch.now)))
 
     # -- journal, ledger, visits -------------------------------------------------------------------------------------
 
