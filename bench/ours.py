@@ -10,6 +10,7 @@ from pathlib import Path
 
 from graphs import FIVE_NODES, ONE_QUESTION, PAYLOAD
 
+from eventwright.app.commands.processes import collect_seldom
 from eventwright.app.composition import App, open_app
 from eventwright.app.settings import Settings
 from eventwright.runs.event import Event, new_id
@@ -28,6 +29,7 @@ async def runs_per_second(kind: str, place: str, home: Path, *, runs: int, concu
     async with open_app(settings(kind, place, home, concurrency), workflows=[FIVE_NODES]) as app:
         before = (await app.store.counts()).get(("five-nodes", str(RunState.COMPLETED)), 0)
         await _receive(app, "five-nodes", runs)
+        collect_seldom()
         began = time.perf_counter()
         async with _working(app):
             await _until(app, "five-nodes", RunState.COMPLETED, before + runs)

@@ -8,6 +8,7 @@ import importlib
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Coroutine, Mapping
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 #: Columns of a screen that goes into a file or a pipe: nothing is cut there that a terminal would show.
-PIPE_WIDTH = 200
+PIPE_WIDTH = 10_000
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 By = Annotated[
@@ -158,5 +159,11 @@ def debugging() -> bool:
 
 def sure(question: str, *, yes: bool) -> None:
     """Ask back, where there is somebody to ask. Raises typer.Abort on a no."""
-    if not yes and sys.stdin.isatty() and sys.stdout.isatty():
+    if yes or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return
+    # asyncio.run keeps the first Ctrl-C for its loop, which stands still while somebody is asked.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
         typer.confirm(question, abort=True)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -187,7 +187,7 @@ class Story:
         try:
             break_mail(self._smtp, self._scene.messages)
             await self._show_until_rest(self._send_all(door))
-            self._out.print(summary(self._scene, self._home))
+            self._out.print(summary(self._scene, self._home), crop=False)  # its commands stay whole
             self._check_first_part()
             mend_mail(self._smtp)
             if once:

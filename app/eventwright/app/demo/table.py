@@ -124,7 +124,7 @@ def summary(scene: Scene, home: Path | None) -> RenderableType:
         exports = [f"EVENTWRIGHT_HOME={shlex.quote(str(home))}"]
         if shutil.which("eventwright") is None:
             exports.append(f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH")
-        parts += [_detail(Text(f"export {export}", style=COMMAND)) for export in exports]
+        parts += [_typed(Text(f"export {export}", style=COMMAND)) for export in exports]
     return Group(*parts)
 
 
@@ -167,7 +167,7 @@ def _waiting(scene: Scene) -> list[RenderableType]:
         parts.append(_entry(message, f"{message.case.meaning}, for {WHO_DECIDES[review.node]}"))
         reason = str((review.rule or {}).get("reason") or "")
         why = line(f"{review.question} ({reason})" if reason else review.question)
-        parts += [_detail(Text(why, style="dim")), _detail(_command(review, message))]
+        parts += [_detail(Text(why, style="dim")), _typed(_command(review, message))]
     return parts
 
 
@@ -177,7 +177,7 @@ def _dead(scene: Scene) -> list[RenderableType]:
     for message, run in dead:
         parts.append(_entry(message, f"{message.case.meaning}, for an operator"))
         parts.append(_detail(Text(line(f"{run.reason} used up after {run.attempts}: {run.error}"), style="dim")))
-        parts.append(_detail(Text(f"eventwright replay {short(run.id)}", style=COMMAND)))
+        parts.append(_typed(Text(f"eventwright replay {short(run.id)}", style=COMMAND)))
     return parts
 
 
@@ -188,7 +188,7 @@ def _doubled(scene: Scene) -> list[RenderableType]:
     for message in scene.duplicates:
         run = scene.runs[message.number]
         parts.append(_entry(message, f"{message.case.meaning}: one run, one mail"))
-        parts.append(_detail(Text(f"eventwright run {short(run.id)}", style=COMMAND)))
+        parts.append(_typed(Text(f"eventwright run {short(run.id)}", style=COMMAND)))
     return parts
 
 
@@ -198,7 +198,7 @@ def _refused(scene: Scene) -> list[RenderableType]:
         parts.append(_title("Refused, and kept", len(scene.refused)))
     for message, reason in scene.refused:
         parts += [_entry(message, message.case.meaning), _detail(Text(line(reason), style="dim"))]
-        parts.append(_detail(Text("eventwright events --state refused", style=COMMAND)))
+        parts.append(_typed(Text("eventwright events --state refused", style=COMMAND)))
     return parts
 
 
@@ -218,6 +218,11 @@ def _entry(message: Message, words: str) -> RenderableType:
 def _detail(words: Text) -> RenderableType:
     words.overflow = "fold"
     return Padding(words, (0, 0, 0, 6), expand=False)
+
+
+def _typed(words: Text) -> RenderableType:
+    """A command, on one line whatever the terminal's width: so it is still whole when it is copied."""
+    return Text(" " * 6, no_wrap=True, overflow="ignore") + words
 
 
 def _command(review: Review, message: Message) -> Text:
