@@ -16,7 +16,7 @@ setup: $(READY_TO_WORK) ## install everything into .venv (PYTHON=python3.12 pick
 demo: $(READY) ## watch forty support tickets go through, without an account or a key (ONCE=1: answer by a script, then end)
 	@$(BIN)/eventwright demo $(if $(ONCE),--once)
 
-up: $(READY) ## start the API, the inbox, a worker and the scheduler
+up: $(READY) ## start the API and a worker
 	@$(BIN)/eventwright up
 
 test: $(READY_TO_WORK) ## run the tests on real servers (ARGS="-k approval" passes arguments to pytest)

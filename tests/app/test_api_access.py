@@ -68,6 +68,7 @@ async def test_the_names_of_this_machine_are_answered(client: httpx.AsyncClient,
     [
         {"origin": "https://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"origin": "http://localhost:3000"},
         {"origin": "http://127.0.0.1"},
         {"sec-fetch-site": "cross-site"},

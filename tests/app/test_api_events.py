@@ -29,6 +29,10 @@ class Wish(BaseModel):
     amount: str
 
 
+class Order(BaseModel):
+    items: list[int]
+
+
 def event(name: str = "1", **attributes: Any) -> dict[str, Any]:
     own = {"specversion": "1.0", "id": name, "source": "/shop", "type": "refund.wanted", "data": WISH}
     return own | attributes
@@ -102,6 +106,20 @@ async def test_a_payload_that_does_not_fit_is_refused_with_every_fault_and_kept(
     kept = (await client.get(f"/v1/events/{document['uid']}")).json()
     assert (kept["state"], kept["runs"], kept["data"]) == ("refused", [], {"amount": "much"})
     assert kept["problem"]["errors"] == document["errors"]
+
+
+async def test_of_faults_without_number_the_first_are_told_and_kept(
+    opened: Opened, client_of: Any, paying_workflow: Any
+):
+    orders = paying_workflow("orders", "order.placed", on={"payload": {"1": Order}})
+    async with opened(orders) as app, client_of(app) as client:
+        unreadable = problem(await post(client, event(**{f"Attribute-{number}": 1 for number in range(1000)})))
+        invalid = problem(await post(client, event(type="order.placed", data={"items": ["x"] * 1000})))
+        assert (len(unreadable["errors"]), len(invalid["errors"])) == (20, 20)
+        assert unreadable["detail"].endswith("and 980 more")
+        assert invalid["detail"].endswith("(and 999 more)")
+        kept = (await client.get(f"/v1/events/{invalid['uid']}")).json()
+        assert kept["problem"]["errors"] == invalid["errors"]
 
 
 async def test_an_unknown_payload_version_is_refused_and_lists_among_the_refused(client: httpx.AsyncClient):
@@ -256,6 +274,12 @@ async def test_a_signed_webhook_sent_again_to_another_spelling_is_a_duplicate(cl
     for source, duplicate in (("my-shop", False), ("my_shop", True), ("MY-Shop", True)):
         (answer,) = (await client.post(f"/v1/webhooks/{source}", **request)).json()["events"]
         assert answer["duplicate"] is duplicate
+
+
+async def test_a_source_that_only_looks_like_ours_in_capitals_has_no_secret(client: httpx.AsyncClient, secret: str):
+    source = "my-\u017fhop"
+    assert source.upper() == "MY-SHOP"
+    assert problem(await client.post(f"/v1/webhooks/{source}", **webhook()))["status"] == 401
 
 
 async def test_a_signed_body_that_is_no_event_is_a_400(client: httpx.AsyncClient, secret: str):

@@ -48,6 +48,7 @@ def problem(response: httpx.Response) -> tuple[int, str]:
         (b'{"type": "maybe"}', (422, "unfit-decision")),
         (b'{"type": "approve", "by": "the boss"}', (422, "unfit-decision")),
         (b'{"type": "approve", "comment": 1}', (422, "unfit-decision")),
+        (b'{"type": "approve", "digest": "' + b"0" * 65 + b'"}', (422, "unfit-decision")),
         (b'{"type": "approve", "arguments": {"account": "bob", "amount": "9"}}', (422, "unfit-decision")),
         (b'{"type": "reject", "response": "no"}', (422, "unfit-decision")),
         (b'{"type": "respond", "response": "yes"}', (422, "unfit-decision")),
@@ -63,6 +64,17 @@ async def test_an_answer_that_is_none_leaves_the_review_open(
     _, review_id = await paused(client)
     assert problem(await decide(client, review_id, body)) == expected
     assert (await client.get(f"/v1/reviews/{review_id}")).json()["state"] == "open"
+
+
+@pytest.mark.parametrize("where", ["body", "arguments"])
+async def test_of_faults_without_number_the_first_are_told(client: httpx.AsyncClient, paused: Paused, where: str):
+    _, review_id = await paused(client)
+    unknown = {f"extra-{number}": 1 for number in range(1000)}
+    answer = {"type": "edit", "arguments": EDITED | unknown} if where == "arguments" else {"type": "approve"} | unknown
+    response = await decide(client, review_id, answer)
+    assert problem(response) == (422, "unfit-decision")
+    assert response.json()["detail"].count("extra-") == 20
+    assert response.json()["detail"].endswith("and 980 more")
 
 
 async def test_a_review_that_does_not_exist_is_a_404(client: httpx.AsyncClient):

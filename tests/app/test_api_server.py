@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from pydantic import BaseModel, model_validator
 
 from eventwright.app.composition import App
 from eventwright.app.web.api import serve_api
-from eventwright.app.web.listening import CannotListen
+from eventwright.app.web.listening import CannotListen, listen
 
 Opened = Callable[..., AbstractAsyncContextManager[App]]
 
@@ -53,6 +54,13 @@ def problem(answer: bytes) -> dict[str, Any]:
     assert b"connection: close" in headers.lower()
     document: dict[str, Any] = json.loads(body)
     return document
+
+
+async def test_an_answer_is_not_held_back_until_its_head_is_acknowledged():
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 async def test_a_body_that_never_ends_is_answered_and_hung_up_on(app: App, serving: Any):

@@ -29,6 +29,15 @@ class TestMoves:
                             tx.move(run.id, target, actor="test")
                     assert (await store.run(run.id)).state is origin
 
+    async def test_a_move_that_is_meant_from_one_state_is_refused_from_another(self, store: Store) -> None:
+        run = await begin(store)
+        lease = await leased(store, run.id)
+        with pytest.raises(IllegalMove, match="is processing and cannot become received"):
+            async with store.write() as tx:
+                tx.move(run.id, RunState.RECEIVED, actor="test", only_from=RunState.FAILED)
+        async with store.write(lease) as tx:
+            tx.move(run.id, RunState.RECEIVED, actor="test", only_from=RunState.PROCESSING)
+
     async def test_a_run_that_nobody_knows_cannot_be_moved_claimed_or_written_about(self, store: Store) -> None:
         with pytest.raises(UnknownRun):
             async with store.write() as tx:
@@ -60,6 +69,16 @@ class TestMoves:
             tx.move(run.id, RunState.FAILED, actor="e", reason=Reason.NOT_RETRYABLE, error="nul \x00 half \ud800")
 
         assert (await store.run(run.id)).error == "nul \ufffd half ?"
+
+    async def test_of_words_without_end_the_beginning_is_kept(self, store: Store) -> None:
+        run = await begin(store)
+        lease = await leased(store, run.id)
+        async with store.write(lease) as tx:
+            tx.move(run.id, RunState.FAILED, actor="e", reason=Reason.NOT_RETRYABLE, error="no " * 100_000)
+
+        kept = (await store.run(run.id)).error or ""
+        assert (len(kept), kept[:6], kept[-1]) == (10_000, "no no ", "…")
+        assert (await store.journal(run.id))[-1].data["error"] == kept
 
     async def test_a_cancellation_that_came_meanwhile_wins_over_the_end_of_the_segment(self, store: Store) -> None:
         run = await begin(store)

@@ -157,6 +157,13 @@ class TestATool:
         assert rests.due_at is not None
         assert (rests.due_at - world.clock()).total_seconds() > 590
 
+    async def test_that_fails_with_words_that_no_database_takes_has_failed_all_the_same(self, world: World) -> None:
+        world.provider.troubles = [Trouble(NotDone("nul \x00 half \ud800"))]
+        run = await world.start(calling(post, "hello", retries=1))
+        assert (await run.run()).state is RunState.COMPLETED
+        (failed,) = [entry for entry in await run.journal() if entry.kind is JournalKind.EFFECT_FAILED]
+        assert failed.data["error"] == "NotDone: nul \ufffd half ?"
+
     async def test_that_fails_for_good_ends_the_run_at_once(self, world: World) -> None:
         world.provider.troubles = [Trouble(Permanent("no such account"))]
         run = await world.start(calling(pay, Decimal(5), retries=5))

@@ -125,6 +125,8 @@ async def test_the_first_version_of_a_ticket_has_its_amount_in_the_text(outside:
         ("1.234,56 eur", None),
         ("£1.5", None),
         ("£0", None),
+        ("£" + "9" * 13, None),
+        ("25 pound\u017f", ("25", "GBP")),
         ("25 pounds and 30 GBP", None),
     ],
 )

@@ -80,7 +80,7 @@ def test_the_first_notebook_tells_the_whole_story(executed: Any) -> None:
     for words in ("completed approved", "completed rejected {}", "completed edited", "completed auto after 3 attempts"):
         assert any(text.startswith(words) for text in story[beginning:]), words
     assert story.count("a picture") == 5
-    assert any("| 12 | transition |" in text for text in story), "the journal stands there as a table"
+    assert any("| 13 | transition |" in text for text in story), "the journal stands there as a table"
 
 
 def test_the_cells_of_the_first_notebook_are_what_is_deployed(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from eventwright.graphs.runner import Stop
 from eventwright.guardrails.policy import Backoff, Policy, always, review
 from eventwright.queue.desk import AlreadyDecided, ReviewClosed
 from eventwright.queue.engine import MOST_CRASHES
+from eventwright.runs.checkpoints import CheckpointSaver
 from eventwright.runs.errors import IllegalMove, UnknownReview, UnknownRun
 from eventwright.runs.records import JournalKind, ReviewState
 from eventwright.runs.states import Outcome, Reason, RunState
@@ -68,6 +69,22 @@ async def segment(world: World, run: Simulation) -> None:
     await engine.runner.segment(stored, engine.workflows.get(stored.workflow, stored.version), lease, Stop())
 
 
+class Dying(CheckpointSaver):
+    """The saver of a worker that dies before the checkpoint of a superstep, once the writes before it are stored."""
+
+    def __init__(self, world: World, step: int) -> None:
+        super().__init__(world.store)
+        self._world, self._step = world, step
+
+    async def aput(self, config: Any, checkpoint: Any, metadata: Any, new_versions: Any) -> Any:
+        if metadata["step"] == self._step:
+            while not (saved := await self.aget_tuple(config)) or not saved.pending_writes:
+                await asyncio.sleep(0.01)
+            self._world.provider.reached.set()
+            await self._world.provider.go.wait()
+        return await super().aput(config, checkpoint, metadata, new_versions)
+
+
 class TestAdvance:
     async def test_of_a_run_that_is_not_here_or_not_due_does_nothing(self, world: World) -> None:
         assert await world.engine.advance("run_nowhere") is None
@@ -106,6 +123,18 @@ class TestAdvance:
         assert ended(await run.go_on()) == (RunState.COMPLETED, Outcome.AUTO)
         assert entered == [1]
         assert world.provider.done == [("post", "first"), ("pay", "5 ann")]
+
+    @pytest.mark.parametrize("step", [0, 1])
+    async def test_goes_on_after_a_worker_that_died_between_a_nodes_writes_and_its_checkpoint(
+        self, world: World, step: int
+    ) -> None:
+        """LangGraph then says of the only task that it is done, which is not that nothing is left to do."""
+        run = await world.send(TWO)
+        world.engine.runner.saver = Dying(world, step)
+        run = await world.crash(run)
+        await world.due(run)
+        assert await world.engine.advance(run.run_id) is RunState.COMPLETED
+        assert len(world.provider.calls) == 2
 
     async def test_only_settles_what_a_worker_left_after_the_last_checkpoint(self, world: World) -> None:
         run = await world.send(TWO)

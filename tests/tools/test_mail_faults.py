@@ -58,7 +58,7 @@ class Scripted:
             await reader.read()  # until the client has gone
         if reply in (HANGS, DROPS):
             return False
-        writer.write(reply.encode() + b"\r\n")
+        writer.write(reply.encode("latin-1") + b"\r\n")
         await writer.drain()
         return True
 
@@ -158,6 +158,14 @@ async def test_a_fault_before_the_server_has_the_message_has_sent_nothing_and_ma
 async def test_a_refusal_for_good_is_not_tried_again(step: str, reply: str) -> None:
     async with scripted(**{step: reply}) as server:
         with pytest.raises(Permanent, match=reply):
+            await send(server.url)
+
+
+async def test_an_answer_that_is_no_utf_8_is_an_answer_all_the_same() -> None:
+    async with scripted(message="250 a été pris") as server:
+        assert (await send(server.url)).answer == "a ?t? pris"
+    async with scripted(RCPT="550 boîte inconnue") as server:
+        with pytest.raises(Permanent, match=r"550 bo\?te inconnue"):
             await send(server.url)
 
 

@@ -56,6 +56,10 @@ class Settings(BaseSettings):
 
     def webhook_secrets(self, source: str) -> tuple[str, ...]:
         """The active signing secrets of a webhook source: EVENTWRIGHT_WEBHOOK_<SOURCE>_SECRET, comma-separated."""
+        if not source.isascii():
+            # In capitals, letters that differ become one: two sources would share a secret, and one signed request
+            # would be two events.
+            return ()
         name = f"EVENTWRIGHT_WEBHOOK_{source.upper().replace('-', '_')}_SECRET"
         return tuple(secret.strip() for secret in os.environ.get(name, "").split(",") if secret.strip())
 

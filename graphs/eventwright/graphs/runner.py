@@ -289,12 +289,13 @@ def _unanswered(pending: Collection[str], segment: Segment) -> set[str]:
 
 
 def _everybody_waits(head: Head, segment: Segment) -> bool:
-    """Whether there is nothing to do: each task that is left is done, or waits for a person who has not answered."""
+    """Whether there is nothing to do: the graph is at its end, or only tasks are left that wait for a person who has
+    not answered. Tasks that are all done are not nothing: a worker died before the checkpoint that takes them in."""
     unanswered = _unanswered(head.interrupts, segment)
-    return all(
-        any(item.id in unanswered for item in task.interrupts) or (not task.interrupts and task.result is not None)
-        for task in head.snapshot.tasks
-    )
+    tasks = head.snapshot.tasks
+    waiting = [task for task in tasks if any(item.id in unanswered for item in task.interrupts)]
+    done = [task for task in tasks if not task.interrupts and task.result is not None]
+    return not tasks or (bool(waiting) and len(waiting) + len(done) == len(tasks))
 
 
 def _moved_here(review: Review, segment: Segment, rebound: Collection[str]) -> Review | None:

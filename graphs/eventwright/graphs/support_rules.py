@@ -14,6 +14,8 @@ MONEY = re.compile(
     r"(?:\s?(?P<word>pounds?|gbp|euros?|eur|usd)\b)?",
     re.IGNORECASE,
 )
+#: What no ledger could hold is no amount but a number.
+TOO_MUCH = 10**12
 CURRENCIES = {"£": "GBP", "€": "EUR", "pound": "GBP", "gbp": "GBP", "euro": "EUR", "eur": "EUR", "usd": "USD"}
 #: Narrower than what mail allows, and enough for what a person types into a form.
 ADDRESS = r"^[A-Za-z0-9_+'-]+(\.[A-Za-z0-9_+'-]+)*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$"
@@ -25,9 +27,10 @@ def the_one_amount(text: str) -> tuple[Decimal, str] | None:
     for match in MONEY.finditer(text):
         currency = match["sign"] or match["code"] or match["word"]
         if currency:
-            found.add((Decimal(match["number"].replace(",", "")), CURRENCIES[currency.lower().rstrip("s")]))
+            # The pattern takes an old-fashioned `ſ` for an s; casefold makes it one.
+            found.add((Decimal(match["number"].replace(",", "")), CURRENCIES[currency.casefold().rstrip("s")]))
     (amount, currency), *others = found or {(Decimal(0), "")}
-    return (amount, currency) if amount > 0 and not others else None
+    return (amount, currency) if 0 < amount < TOO_MUCH and not others else None
 
 
 def one_line(text: str) -> str:

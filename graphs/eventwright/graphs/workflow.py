@@ -14,7 +14,7 @@ from langgraph.pregel._utils import validate_timeout_supported
 from pydantic import BaseModel, ValidationError
 
 from eventwright.guardrails.policy import Policy
-from eventwright.runs.errors import EventwrightError
+from eventwright.runs.errors import MOST_FAULTS, EventwrightError
 from eventwright.runs.event import Event
 
 PayloadModel = type[BaseModel]
@@ -42,13 +42,13 @@ class InvalidPayload(EventwrightError, ValueError):
 
     def __init__(self, event_type: str, error: ValidationError) -> None:
         self.event_type = event_type
-        #: One entry a fault: `{"at": "customer.email", "problem": "Field required"}`.
+        #: One entry a fault, of many the first: `{"at": "customer.email", "problem": "Field required"}`.
         self.faults = [
             {"at": ".".join(map(str, item["loc"])), "problem": item["msg"]}
-            for item in error.errors(include_url=False, include_input=False)
+            for item in error.errors(include_url=False, include_input=False)[:MOST_FAULTS]
         ]
         first = self.faults[0]
-        more = f" (and {len(self.faults) - 1} more)" if len(self.faults) > 1 else ""
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         super().__init__(f"the payload of {event_type!r} is not valid: {first['at']}: {first['problem']}{more}")
 
 

@@ -30,6 +30,7 @@ from eventwright.guardrails.verdicts import (
     VerdictKind,
     allow,
 )
+from eventwright.runs.errors import in_one_line
 from eventwright.runs.event import canonical, digest_of
 from eventwright.runs.records import Decision, DecisionType, EffectState, JournalKind, Review, Visit
 from eventwright.tools.contract import NotDone, OutsideGate, Permanent, Tool, current_gate
@@ -376,5 +377,7 @@ def _executed(tool: Tool, arguments: Any) -> dict[str, Any]:
 def brief(error: ValueError) -> str:
     """What is wrong with arguments, on one line, for the person who gave them."""
     if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}" for item in error.errors())
+        return in_one_line(
+            [f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}" for item in error.errors()]
+        )
     return str(error)

@@ -14,6 +14,7 @@ from pydantic_core import to_jsonable_python
 
 from eventwright.guardrails.segment import Segment
 from eventwright.guardrails.verdicts import Paused, Stage, allow
+from eventwright.runs.errors import storable
 from eventwright.runs.event import canonical, digest_of, new_id
 from eventwright.runs.records import (
     DecisionType,
@@ -153,7 +154,7 @@ async def _done(segment: Segment, request: Request, effect: Effect, result: Any,
 async def _failed(segment: Segment, request: Request, effect: Effect, error: Exception) -> None:
     """Record the failure. A plain write that cannot say whether it happened ends the segment with a question; another
     one stays intended, so that the next attempt repeats it with its key, or reads it back."""
-    words = f"{type(error).__name__}: {error}"
+    words = storable(f"{type(error).__name__}: {error}")
     certain = isinstance(error, NotDone) or not request.tool.writes
     if not certain and request.tool.tool_class is ToolClass.PLAIN:
         raise Paused(await _doubt(segment, request, effect, words)) from error

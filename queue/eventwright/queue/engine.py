@@ -187,6 +187,8 @@ class Engine:
                 RunState.RECEIVED,
                 actor=by,
                 data={"replay": "from the start" if from_start else "from the last checkpoint"},
+                # Somebody else may have replayed it since, and a worker may have it: that one keeps it.
+                only_from=RunState.FAILED,
                 attempts=run.attempts + 1,
                 crashes=0,
                 generation=run.generation + from_start,

@@ -5,6 +5,25 @@ Each error is the builtin it is, carries the wrong value and says what to do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+#: Characters of an error's words that are kept.
+LONGEST_WORDS = 10_000
+#: Faults of one message that are told one by one.
+MOST_FAULTS = 20
+
+
+def storable(words: str) -> str:
+    """An error's words as every database takes them, and no longer than anybody reads."""
+    kept = words if len(words) <= LONGEST_WORDS else f"{words[: LONGEST_WORDS - 1]}…"
+    return kept.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+
+
+def in_one_line(faults: Sequence[str]) -> str:
+    """Faults one after the other; of faults without number the first, and how many more there are."""
+    more = [f"and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
+    return "; ".join([*faults[:MOST_FAULTS], *more])
+
 
 class EventwrightError(Exception):
     """The root of every error that Eventwright raises."""

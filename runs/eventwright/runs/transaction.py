@@ -20,7 +20,7 @@ from pydantic_core import to_jsonable_python
 from eventwright.runs import schema
 from eventwright.runs.committer import Batch, Step, Unit
 from eventwright.runs.database import padded
-from eventwright.runs.errors import DecisionRefused, DuplicateEvent, IllegalMove
+from eventwright.runs.errors import DecisionRefused, DuplicateEvent, IllegalMove, storable
 from eventwright.runs.event import Event, new_id
 from eventwright.runs.records import (
     Decision,
@@ -137,15 +137,17 @@ class Transaction:
         reason: Reason | None = None,
         error: str | None = None,
         data: Mapping[str, Any] | None = None,
+        only_from: RunState | None = None,
         heed_cancel: bool = False,
         **columns: Any,
     ) -> None:
-        """Move the run, and journal it. Ends in IllegalMove where the table of states has no such move.
+        """Move the run, and journal it. Ends in IllegalMove where the table of states has no such move, or it is meant
+        `only_from` another state.
 
         A received run is due at once; others are at `due_at`.
         With `heed_cancel` it is cancelled instead, if an operator asked for that meanwhile.
         """
-        ended = {"outcome": outcome, "reason": reason, "error": error and _storable(error), "due_at": due_at}
+        ended = {"outcome": outcome, "reason": reason, "error": error and storable(error), "due_at": due_at}
 
         def step(batch: Batch) -> None:
             row = batch.run(run_id)
@@ -155,7 +157,7 @@ class Transaction:
                 for statement in (_CANCEL_REVIEWS, _DELETE_TIMERS):
                     batch.execute(statement, {"b_run_id": run_id})
             origin = RunState(row["state"])
-            if target not in MOVES[origin]:
+            if target not in MOVES[origin] or only_from not in (None, origin):
                 raise IllegalMove(run_id, origin, target)
             batch.change(run_id, state=str(target), worker=None, **facts, **columns)
             told = {name: to_jsonable_python(fact) for name, fact in facts.items() if fact is not None}
@@ -371,11 +373,6 @@ _CANCEL_REVIEWS = (
 
 
 _DELETE_TIMERS = sa.delete(schema.timers).where(schema.timers.c.run_id == sa.bindparam("b_run_id"))
-
-
-def _storable(words: str) -> str:
-    """The words without what no database takes, so that a run can fail with whatever an exception said."""
-    return words.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
 
 
 def _wakeup_row(wakeup_id: str, run_id: str, lane: str, at: datetime) -> dict[str, Any]:

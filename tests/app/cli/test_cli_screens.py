@@ -87,9 +87,16 @@ def test_a_command_with_a_long_answer_takes_it_from_a_file() -> None:
     assert command.endswith("--arguments @answer.json")
 
 
-@pytest.mark.parametrize("bad", ["\x1b[2J", "\x07", "\x9b31m", "\u202e", "\ud800", "\r"])
-def test_no_letter_that_moves_a_terminal_is_left_in_a_text(bad: str) -> None:
+@pytest.mark.parametrize(
+    "bad", ["\x1b[2J", "\x07", "\x9b31m", "\u202e", "\u2028", "\u200b", "\U000e0041", "\ud800", "\r"]
+)
+def test_no_letter_that_moves_a_terminal_or_hides_is_left_in_a_text(bad: str) -> None:
     assert telling.plain(f"a{bad}b").isprintable()
+
+
+def test_letters_that_belong_to_a_language_stay() -> None:
+    for text in ("می\u200cخواهم", "👩\u200d🚀", "Grüße\nЖ 你好"):
+        assert telling.plain(text) == text
 
 
 def test_times_are_told_as_one_would_say_them() -> None:

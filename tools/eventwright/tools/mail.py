@@ -205,10 +205,10 @@ class Mailer:
             client.close()
             raise _unknown(to, str(error)) from error
         if 200 <= response.code < 300:
-            return response.message
+            return _readable(response.message)
         if 400 <= response.code < 600:
             raise _refusal(response.code, response.message, to)
-        raise _unknown(to, f"it answered {response.code} {response.message}")
+        raise _unknown(to, f"it answered {response.code} {_readable(response.message)}")
 
 
 def _own_address(username: str | None) -> str:
@@ -217,7 +217,12 @@ def _own_address(username: str | None) -> str:
 
 def _refusal(code: int, message: str, to: str) -> NotDone:
     kind = Permanent if 500 <= code < 600 else NotDone
-    return kind(f"the mail server refused the message to {to}: {code} {message}")
+    return kind(f"the mail server refused the message to {to}: {code} {_readable(message)}")
+
+
+def _readable(answer: str) -> str:
+    """What a server said. Bytes that are no UTF-8 come from the library as surrogates, which nothing can store."""
+    return answer.encode("utf-8", "replace").decode()
 
 
 def _unknown(to: str, why: str) -> ToolError:

@@ -236,7 +236,7 @@ async def _mail(settings: Settings) -> Finding:
         async with asyncio.timeout(PATIENCE):
             reader, writer = await asyncio.open_connection(server.host, port, ssl=server.tls or None)
             with closing(writer):
-                greeting = line(await reader.readline(), 80)
+                greeting = line((await reader.readline()).decode(errors="replace"), 80)
     except (OSError, TimeoutError, EventwrightError) as error:
         return Finding(
             "mail", "fail", line(error, 200) or "no answer", "look at EVENTWRIGHT_SMTP_URL and at the server"

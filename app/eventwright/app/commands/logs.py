@@ -19,11 +19,18 @@ def log_to_stderr(level: int = logging.INFO) -> None:
     """Let every library of this process log there, from `level` on."""
     terminal = sys.stderr.isatty()
     moment = structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "iso", utc=not terminal)
-    line: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    line: list[structlog.typing.Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        # The renderer's own tracebacks show the values of variables, and so secrets and customers' words.
+        structlog.processors.format_exc_info,
+    ]
     if terminal:
-        line += [_harmless, structlog.dev.ConsoleRenderer(pad_event_to=0, pad_level=False)]
+        renderer = structlog.dev.ConsoleRenderer(
+            pad_event_to=0, pad_level=False, exception_formatter=structlog.dev.plain_traceback
+        )
+        line += [_harmless, renderer]
     else:
-        line += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        line += [structlog.processors.JSONRenderer()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

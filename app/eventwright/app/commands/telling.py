@@ -19,8 +19,10 @@ Tone = Literal["plain", "quiet", "good", "bad", "ask"]
 SHORT = 8
 #: A proposed command longer than this has its JSON in a file.
 LONGEST_COMMAND = 160
-#: Letters that turn the direction of a line, so that it reads as something else than it is.
-_TURNING = {chr(code) for code in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+#: Categories of letters that steer a terminal, turn a line so that it reads as something else, or cannot be seen.
+_HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+#: Of those, the end of a line, and what languages and emoji join their letters with.
+_KEPT = frozenset("\n\u200c\u200d")
 _SETTLED = (JournalKind.EFFECT_DONE, JournalKind.EFFECT_FAILED, JournalKind.EFFECT_IN_DOUBT)
 
 
@@ -38,13 +40,13 @@ class Moment:
 
 
 def plain(text: object) -> str:
-    """A stranger's text, safe for a terminal: control characters and letters that turn a line become `?`."""
+    """A stranger's text, safe for a terminal: control characters, and letters that turn a line or hide, become `?`."""
     letters = str(text).replace("\r\n", "\n").replace("\t", " ")
     return "".join("?" if _harmful(letter) else letter for letter in letters)
 
 
 def _harmful(letter: str) -> bool:
-    return letter != "\n" and (unicodedata.category(letter) in ("Cc", "Cs") or letter in _TURNING)
+    return unicodedata.category(letter) in _HARMFUL and letter not in _KEPT
 
 
 def line(text: object, longest: int = 0) -> str:

@@ -140,12 +140,20 @@ def _browser_refusal(headers: Headers, method: str) -> Problem | None:
     if len(hosts) != 1 or not _is_loopback(_host_name(hosts[0])):
         detail = "without a key this service answers to localhost and 127.0.0.1 alone; set EVENTWRIGHT_API_KEY"
         return Problem(type=ProblemType.FORBIDDEN, detail=detail)
-    foreign = any(urlsplit(origin).netloc != hosts[0] for origin in headers.getlist("origin"))
+    foreign = any(_authority(origin) != hosts[0] for origin in headers.getlist("origin"))
     foreign |= headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}
     if method not in _SAFE and foreign:
         detail = "a page of another site may not act here"
         return Problem(type=ProblemType.FORBIDDEN, detail=detail)
     return None
+
+
+def _authority(origin: str) -> str:
+    """Host and port in an Origin header; empty when there are none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _host_name(host: str) -> str:

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from eventwright.app.web.models import Body
 from eventwright.app.wire.problems import Problem, ProblemType, Refused
 from eventwright.app.wire.strict_json import LIMIT, TooLarge, parse
+from eventwright.runs.errors import MOST_FAULTS, in_one_line
 
 Model = TypeVar("Model", bound=Body)
 Value = TypeVar("Value")
@@ -72,8 +73,8 @@ def body_of(
         except ValidationError as error:
             faults = error.errors(include_url=False, include_input=False, include_context=False)
             errors = [{"at": ".".join(map(str, fault["loc"])) or "body", "problem": fault["msg"]} for fault in faults]
-            detail = "; ".join(f"{fault['at']}: {fault['problem']}" for fault in errors)
-            problem = Problem(type=otherwise, detail=detail, extensions={"errors": errors})
+            detail = in_one_line([f"{fault['at']}: {fault['problem']}" for fault in errors])
+            problem = Problem(type=otherwise, detail=detail, extensions={"errors": errors[:MOST_FAULTS]})
             raise Refused(problem) from error
 
     return dependency

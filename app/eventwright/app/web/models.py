@@ -276,7 +276,9 @@ class DecisionBody(Body):
     arguments: dict[str, Any] | None = None
     response: Any = None
     comment: Annotated[str, Field(max_length=10_000)] | None = None
-    digest: str | None = Field(None, description="the digest of what was shown; another one now is a 409")
+    digest: str | None = Field(
+        None, max_length=64, description="the digest of what was shown; another one now is a 409"
+    )
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:

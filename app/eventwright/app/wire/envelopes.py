@@ -22,6 +22,7 @@ from cloudevents.core.v1.event import CloudEvent
 from eventwright.app.wire.problems import Problem, ProblemType, Refused, problem_of
 from eventwright.app.wire.strict_json import LIMIT, BadJSON, check, load, parse
 from eventwright.queue.attributes import read_time, source_fault, text_fault, version_fault
+from eventwright.runs.errors import MOST_FAULTS, in_one_line
 from eventwright.runs.event import Event
 
 STRUCTURED = "application/cloudevents+json"
@@ -250,11 +251,11 @@ def _fault(name: str, fault: str) -> dict[str, str]:
 
 
 def _sentence(faults: list[dict[str, str]]) -> str:
-    return "; ".join(f"{fault['attribute']} {fault['detail']}" for fault in faults)
+    return in_one_line([f"{fault['attribute']} {fault['detail']}" for fault in faults])
 
 
 def _bad_event(faults: list[dict[str, str]]) -> Problem:
-    return Problem(type=ProblemType.BAD_EVENT, detail=_sentence(faults), extensions={"errors": faults})
+    return Problem(type=ProblemType.BAD_EVENT, detail=_sentence(faults), extensions={"errors": faults[:MOST_FAULTS]})
 
 
 def _refused(problem_type: ProblemType, detail: str) -> Refused:
