@@ -99,7 +99,7 @@ class Runner:
         history = _NO_PAST if fresh else await self._store.history(run.id)
         segment = Segment.begin(run, lease, self._store, self._resources, history, locate)
         graph, config = self.graph(workflow), _config(run, workflow)
-        self.saver.lease(run.thread_id, lease)
+        self.saver.lease(run.thread_id, lease, fresh=fresh)
         try:
             before = None if fresh else await self._head(graph, config)
             misfit = _misfit(before, segment, workflow)

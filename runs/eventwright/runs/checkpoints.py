@@ -55,6 +55,8 @@ class _Shared:
     """What every copy of a saver shares: LangGraph's compile() makes shallow copies."""
 
     leases: dict[str, Lease] = field(default_factory=dict)
+    #: Leased threads that nothing was ever written to.
+    fresh: set[str] = field(default_factory=set)
     #: Writes that are held back, by the checkpoint they belong to; each is told whether the next one came.
     held: dict[tuple[str, str, str], set[asyncio.Future[bool]]] = field(default_factory=dict)
 
@@ -80,13 +82,16 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         except KeyError:
             raise NotLeased(thread_id) from None
 
-    def lease(self, thread_id: str, lease: Lease) -> None:
-        """Let the graph write this thread, under this lease."""
+    def lease(self, thread_id: str, lease: Lease, *, fresh: bool = False) -> None:
+        """Let the graph write this thread, under this lease. A `fresh` one has no checkpoint that were worth a look."""
         self._shared.leases[thread_id] = lease
+        if fresh:
+            self._shared.fresh.add(thread_id)
 
     def release(self, thread_id: str) -> None:
         """The segment is over; late writes of this thread are refused."""
         self._shared.leases.pop(thread_id, None)
+        self._shared.fresh.discard(thread_id)
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
@@ -98,6 +103,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         thread_id, ns = _place(config)
+        self._shared.fresh.discard(thread_id)
         parent = config["configurable"].get("checkpoint_id")
         kind, body = self.serde.dumps_typed(checkpoint)
         transaction = self._store.transaction(self._lease_of(thread_id))
@@ -197,6 +203,8 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
 
     async def _find(self, config: RunnableConfig) -> _Found | None:
         thread_id, ns = _place(config)
+        if thread_id in self._shared.fresh:
+            return None
         wanted = {"thread_id": thread_id, "ns": ns, "id": get_checkpoint_id(config)}
 
         def read(connection: sa.Connection) -> _Found | None:
