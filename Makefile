@@ -6,7 +6,7 @@ READY := .venv/.ready
 READY_TO_WORK := .venv/.ready-to-work
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check bench
+.PHONY: help setup demo up test soak check bench
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ up: $(READY) ## start the API and a worker
 
 test: $(READY_TO_WORK) ## run the tests on real servers (ARGS="-k approval" passes arguments to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
+
+soak: $(READY_TO_WORK) ## run the long tests: hundreds of races, storms of kill -9
+	@$(BIN)/python -m pytest -m soak --timeout 1200 $(ARGS)
 
 check: $(READY_TO_WORK) ## lint, format, types, the rules of the rooms
 	@$(BIN)/ruff check --quiet
