@@ -79,11 +79,6 @@ FINAL = frozenset(state for state, moves in MOVES.items() if not moves)
 CLAIMABLE = frozenset(state for state, moves in MOVES.items() if RunState.PROCESSING in moves) | {RunState.PROCESSING}
 
 
-def sources_of(state: RunState) -> frozenset[RunState]:
-    """The states from which a run may become `state`."""
-    return frozenset(origin for origin, moves in MOVES.items() if state in moves)
-
-
 def diagram() -> str:
     """The table as a Mermaid state diagram; `docs/states.md` holds it and a test keeps it there."""
     lines = ["stateDiagram-v2", "    [*] --> received"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from eventwright.tools.contract import NotDone, ToolError
 PATIENCE = 10.0
 
 
-class SqliteFile:
+class SqliteFile(ABC):
     """One SQLite file behind one connection. Subclasses make their tables in `prepare`.
 
     Tasks share the connection, so outside `prepare` everything is a single statement: it stands alone,
@@ -50,9 +51,9 @@ class SqliteFile:
         finally:
             await connection.close()
 
+    @abstractmethod
     async def prepare(self) -> None:
         """Make the tables if they are not there. Runs inside one exclusive transaction."""
-        raise NotImplementedError(f"{type(self).__name__} has to say which tables it needs")
 
     async def execute(self, statement: str, parameters: Iterable[Any] = ()) -> list[sqlite3.Row]:
         """Run one statement by itself: its rows.
