@@ -1,15 +1,17 @@
-# Every target but help works in .venv, which is made on the first use and renewed when the dependencies change:
+# Every target but help works in .venv, which is made on the first use and renewed when the dependencies change
+# (bench-agentdojo brings many libraries of others, and has an environment of its own):
 # READY is what a user needs, READY_TO_WORK has the tools of the tests and the checks besides.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 READY_TO_WORK := .venv/.ready-to-work
+AGENTDOJO := .venv-agentdojo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test soak check bench
+.PHONY: help setup demo up test soak check bench bench-agentdojo
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY_TO_WORK) ## install everything into .venv (PYTHON=python3.12 picks another interpreter)
 
@@ -34,22 +36,39 @@ check: $(READY_TO_WORK) ## lint, format, types, the rules of the rooms
 bench: $(READY_TO_WORK) ## measure throughput and recovery
 	@$(BIN)/python bench/run.py $(ARGS)
 
-# A bare Debian has no ensurepip and marks its Python as managed: then .venv is made without a pip of its own,
+bench-agentdojo: $(AGENTDOJO)/.ready ## measure the guardrails on AgentDojo, against a model that obeys every injection
+	@$(AGENTDOJO)/bin/python bench/agentdojo/run.py $(ARGS)
+
+# A bare Debian has no ensurepip and marks its Python as managed: then an environment is made without a pip of its own,
 # and the system's pip installs into it.
-define install
+define environment
 @$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
 "Eventwright needs Python 3.11 or later: make PYTHON=/path/to/python3.11")'
-@test -x $(BIN)/python || $(PYTHON) -m venv .venv >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip .venv
-@if $(BIN)/python -m pip --version >/dev/null 2>&1; then pip="$(BIN)/python -m pip"; \
-else pip="$(PYTHON) -m pip --python $(BIN)/python"; fi; \
-echo "installing $(1) into .venv"; \
-$$pip install -qq --disable-pip-version-check --constraint constraints.txt --editable '$(1)'
+@test -x $(1)/bin/python || $(PYTHON) -m venv $(1) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(1)
+endef
+
+# $(call install,ENVIRONMENT,WHAT,CONSTRAINTS)
+define install
+@if $(1)/bin/python -m pip --version >/dev/null 2>&1; then pip="$(1)/bin/python -m pip"; \
+else pip="$(PYTHON) -m pip --python $(1)/bin/python"; fi; \
+echo installing $(2) into $(1); \
+$$pip install -qq --disable-pip-version-check --constraint $(3) --editable $(2)
 endef
 
 $(READY): pyproject.toml constraints.txt
-	$(call install,.)
+	$(call environment,.venv)
+	$(call install,.venv,'.',constraints.txt)
 	@touch $@
 
 $(READY_TO_WORK): pyproject.toml constraints.txt
-	$(call install,.[dev])
+	$(call environment,.venv)
+	$(call install,.venv,'.[dev]',constraints.txt)
 	@touch $(READY) $@
+
+# Where AgentDojo needs another version than we do, its own pin stands in for ours.
+$(AGENTDOJO)/.ready: pyproject.toml constraints.txt bench/agentdojo/constraints.txt
+	$(call environment,$(AGENTDOJO))
+	@awk -F '==' 'FNR == NR { own[$$1] } FNR == NR || !($$1 in own)' bench/agentdojo/constraints.txt constraints.txt \
+	> $(AGENTDOJO)/constraints.txt
+	$(call install,$(AGENTDOJO),'.' agentdojo,$(AGENTDOJO)/constraints.txt)
+	@touch $@

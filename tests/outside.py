@@ -26,8 +26,8 @@ from eventwright.runs.event import Event, new_id
 from eventwright.runs.records import Decision, DecisionType, Effect, JournalEntry, JournalKind, Review, Run
 from eventwright.runs.states import RunState
 from eventwright.runs.store import Store
+from eventwright.tools.building import ModelSettings, build_model, close_model
 from eventwright.tools.contract import Call, Resources, tool
-from eventwright.tools.models import ModelSettings, build_model, close_model
 from eventwright.tools.offline_model import OfflineModel
 
 
@@ -74,13 +74,13 @@ class Provider:
             self.kept[key] = f"{name} {argument}"
 
 
-@tool(writes="keyed", name="outside.pay")
+@tool(writes="keyed", name="outside.pay", trusted=True)
 async def pay(amount: Decimal, to: str = "ann", *, call: Call) -> str:
     """Pay somebody."""
     return await call.use(Provider).do("pay", f"{amount} {to}", call, repeats=False)
 
 
-@tool(writes="plain", name="outside.post")
+@tool(writes="plain", name="outside.post", trusted=True)
 async def post(text: str, *, call: Call) -> str:
     """Post a letter."""
     return await call.use(Provider).do("post", text, call)
@@ -90,13 +90,13 @@ async def _booked(text: str, *, call: Call) -> str | None:
     return call.use(Provider).kept.get(call.idempotency_key)
 
 
-@tool(writes="verifiable", name="outside.book", verify=_booked)
+@tool(writes="verifiable", name="outside.book", verify=_booked, trusted=True)
 async def book(text: str, *, call: Call) -> str:
     """Book a place."""
     return await call.use(Provider).do("book", text, call)
 
 
-@tool(name="outside.look")
+@tool(name="outside.look", trusted=True)
 async def look(text: str, *, call: Call) -> str:
     """Look something up."""
     return await call.use(Provider).do("look", text, call)
@@ -126,7 +126,8 @@ def job(
     version: str = "1",
     **more: Any,
 ) -> Workflow:
-    more.setdefault("triggers", [On(name)])
+    # What these tests send is their own: data that others chose have tests of their own.
+    more.setdefault("triggers", [On(name, trusted=True)])
     return Workflow(name, version=version, graph=graph, policies=policies or {}, **more)
 
 

@@ -1,4 +1,4 @@
-"""The face for users: the dozen names with which a workflow is written, sent events and tried out.
+"""The face for users: the names with which a workflow is written, sent events and tried out.
 
 from eventwright.sdk import Backoff, Judgement, On, Policy, Workflow, classify, draft, review, simulate, tool
 """
@@ -7,14 +7,34 @@ from eventwright.app.sending import send
 from eventwright.app.simulate import simulate
 from eventwright.graphs.judgement import Judgement, choose, classify, draft
 from eventwright.graphs.workflow import On, Workflow
-from eventwright.guardrails.policy import Backoff, Policy, Rule, above, always, review
+from eventwright.guardrails.budgets import Budget
+from eventwright.guardrails.policy import Backoff, DeadLetter, Policy, review
+from eventwright.guardrails.rules import (
+    ArgumentRule,
+    Ask,
+    Rule,
+    above,
+    always,
+    at_least,
+    at_most,
+    equals,
+    from_person,
+    from_record,
+    matches,
+    one_of,
+    two_people,
+)
 from eventwright.guardrails.verdicts import Denied, Rejected
 from eventwright.runs.event import Event
-from eventwright.tools.contract import Call, NotDone, Permanent, ToolError, tool
+from eventwright.tools.contract import Call, NotDone, Permanent, Role, ToolError, Undo, tool
 
 __all__ = [
+    "ArgumentRule",
+    "Ask",
     "Backoff",
+    "Budget",
     "Call",
+    "DeadLetter",
     "Denied",
     "Event",
     "Judgement",
@@ -23,16 +43,26 @@ __all__ = [
     "Permanent",
     "Policy",
     "Rejected",
+    "Role",
     "Rule",
     "ToolError",
+    "Undo",
     "Workflow",
     "above",
     "always",
+    "at_least",
+    "at_most",
     "choose",
     "classify",
     "draft",
+    "equals",
+    "from_person",
+    "from_record",
+    "matches",
+    "one_of",
     "review",
     "send",
     "simulate",
     "tool",
+    "two_people",
 ]

@@ -22,7 +22,8 @@ from eventwright.app.composition import App, open_app
 from eventwright.app.settings import Settings
 from eventwright.app.web.api import create_api, serve_api
 from eventwright.graphs.workflow import On, Workflow
-from eventwright.guardrails.policy import Policy, above
+from eventwright.guardrails.policy import Policy
+from eventwright.guardrails.rules import above
 from eventwright.tools.contract import Call, Permanent, tool
 
 OpenApp = Callable[..., AbstractAsyncContextManager[App]]
@@ -73,7 +74,7 @@ def paying(name: str, event_type: str, *, on: dict[str, Any] | None = None, **po
         version="1",
         description="Pays money back",
         graph=graph,
-        triggers=[On(event_type, **{"payload": {"1": Wish}} | (on or {}))],
+        triggers=[On(event_type, **{"payload": {"1": Wish}, "trusted": True} | (on or {}))],
         policies={"refund": Policy(tools=[pay], **policy)},
     )
 

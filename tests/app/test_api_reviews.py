@@ -13,7 +13,8 @@ import httpx
 import pytest
 
 from eventwright.app.composition import App
-from eventwright.guardrails.policy import always, review
+from eventwright.guardrails.policy import review
+from eventwright.guardrails.rules import always
 from eventwright.runs.records import ReviewState
 
 Paused = Callable[..., Awaitable[tuple[str, str]]]

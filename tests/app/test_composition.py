@@ -59,7 +59,7 @@ def seeing() -> Workflow:
     graph.add_node("see", see)
     graph.add_edge(START, "see")
     graph.add_edge("see", END)
-    return Workflow("seeing", version="1", graph=graph, triggers=[On("seen")])
+    return Workflow("seeing", version="1", graph=graph, triggers=[On("seen", trusted=True)])
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ class TestWhatCannotBeOpened:
                 pass
 
     async def test_one_name_and_version_for_two_workflows_is_refused(self, tmp_path: Path, seeing: Workflow) -> None:
-        twin = Workflow("seeing", version="1", graph=seeing.graph, triggers=[On("other")])
+        twin = Workflow("seeing", version="1", graph=seeing.graph, triggers=[On("other", trusted=True)])
         with pytest.raises(BadWorkflow, match="declared twice"):
             async with open_app(Settings(home=tmp_path, redis_url="none"), workflows=[seeing, twin]):
                 pass

@@ -19,7 +19,8 @@ from eventwright.app.drawing.layering import Edge, lay_out
 from eventwright.app.pictures import Picture, graph_picture
 from eventwright.app.simulate import Simulation, simulate
 from eventwright.graphs.workflow import On, Workflow
-from eventwright.guardrails.policy import Policy, always, review
+from eventwright.guardrails.policy import Policy, review
+from eventwright.guardrails.rules import always
 from eventwright.tools.contract import NotDone, tool
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -57,7 +58,7 @@ def graph_of(nodes: dict[str, Any], *edges: tuple[str, str]) -> StateGraph[Any, 
 
 
 def workflow_of(graph: StateGraph[Any, Any, Any, Any], **policies: Policy) -> Workflow:
-    return Workflow("bells", version="1", graph=graph, triggers=[On("bell.wanted")], policies=policies)
+    return Workflow("bells", version="1", graph=graph, triggers=[On("bell.wanted", trusted=True)], policies=policies)
 
 
 def calling(function: Any, **arguments: Any) -> Workflow:

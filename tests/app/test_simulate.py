@@ -67,7 +67,7 @@ def payments(**policy: Any) -> Workflow:
         "payments",
         version="1",
         graph=graph_of(settle),
-        triggers=[On("payment.due", payload={"1": Payment})],
+        triggers=[On("payment.due", payload={"1": Payment}, trusted=True)],
         policies={"settle": Policy(**({"tools": [pay]} | asks | policy))},
     )
 
@@ -167,7 +167,7 @@ async def test_an_authors_own_question_gets_its_answer() -> None:
     async def ask(state: State) -> State:
         return {"said": interrupt("How much?")}
 
-    workflow = Workflow("asking", version="1", graph=graph_of(ask), triggers=[On("question.came")])
+    workflow = Workflow("asking", version="1", graph=graph_of(ask), triggers=[On("question.came", trusted=True)])
     async with simulate(workflow, {}) as run:
         assert [question.question for question in await run.reviews()] == ["How much?"]
         await run.respond("a little")
@@ -207,7 +207,7 @@ async def test_a_deadline_counts_from_the_question_and_not_from_before_the_waits
         "late",
         version="1",
         graph=graph_of(fetch_then_settle),
-        triggers=[On("payment.due")],
+        triggers=[On("payment.due", trusted=True)],
         policies={"settle": payments(retries=3, backoff=Backoff(first=864_000, most=864_000)).policy("settle")},
     )
     async with simulate(late_asker, {"amount": 500}, resources=[Bank(outages=3)]) as run:

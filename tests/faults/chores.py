@@ -16,7 +16,8 @@ from typing import Annotated, TypedDict
 from langgraph.graph import END, START, StateGraph
 
 from eventwright.graphs.workflow import On, Workflow
-from eventwright.guardrails.policy import Backoff, Policy, always, review
+from eventwright.guardrails.policy import Backoff, Policy, review
+from eventwright.guardrails.rules import always
 from eventwright.tools.contract import Call, NotDone, tool
 
 
@@ -138,7 +139,7 @@ def in_a_row(**nodes: object) -> StateGraph:
 
 
 def workflow(name: str, graph: StateGraph, **policies: Policy) -> Workflow:
-    return Workflow(name, version="1", graph=graph, triggers=[On(name)], policies=policies)
+    return Workflow(name, version="1", graph=graph, triggers=[On(name, trusted=True)], policies=policies)
 
 
 def may(*tools: object, **more: object) -> Policy:

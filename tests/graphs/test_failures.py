@@ -26,7 +26,8 @@ from tests.outside import (
 )
 
 from eventwright.graphs.workflow import On
-from eventwright.guardrails.policy import Backoff, Policy, always
+from eventwright.guardrails.policy import Backoff, Policy
+from eventwright.guardrails.rules import always
 from eventwright.runs.records import ReviewKind
 from eventwright.runs.states import Outcome, Reason, RunState
 from eventwright.tools.contract import NotDone

@@ -23,7 +23,8 @@ from tests.outside import (
     the_review,
 )
 
-from eventwright.guardrails.policy import Policy, always
+from eventwright.guardrails.policy import Policy
+from eventwright.guardrails.rules import always
 from eventwright.runs.records import ReviewState
 from eventwright.runs.states import Outcome, RunState
 

@@ -20,7 +20,8 @@ from tests.outside import (
 )
 
 from eventwright.graphs.workflow import BadWorkflow
-from eventwright.guardrails.policy import Policy, always
+from eventwright.guardrails.policy import Policy
+from eventwright.guardrails.rules import always
 from eventwright.guardrails.verdicts import Rejected
 from eventwright.runs.states import Outcome, Reason, RunState
 

@@ -12,7 +12,8 @@ from langgraph.graph import START
 from langgraph.types import interrupt
 from tests.outside import Trouble, World, a_world, chain, ended, job, look, pay, post, says, the_effect, the_review
 
-from eventwright.guardrails.policy import Policy, Rule, above, always
+from eventwright.guardrails.policy import Policy
+from eventwright.guardrails.rules import Rule, above, always
 from eventwright.guardrails.verdicts import Rejected
 from eventwright.queue.desk import StaleDecision
 from eventwright.runs.records import EffectState, JournalKind, ReviewState

@@ -13,7 +13,8 @@ import pytest
 from pydantic import BaseModel
 from tests.outside import World, a_world, chain, ended, job, look, pay, post, the_effect, the_review
 
-from eventwright.guardrails.policy import Policy, always
+from eventwright.guardrails.policy import Policy
+from eventwright.guardrails.rules import always
 from eventwright.guardrails.verdicts import Denied
 from eventwright.queue.desk import UnfitDecision
 from eventwright.runs.records import JournalKind, ReviewState

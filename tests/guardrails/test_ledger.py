@@ -32,7 +32,8 @@ from tests.outside import (
 )
 
 from eventwright.graphs.judgement import choose, draft
-from eventwright.guardrails.policy import Backoff, Policy, always
+from eventwright.guardrails.policy import Backoff, Policy
+from eventwright.guardrails.rules import always
 from eventwright.queue.desk import UnfitDecision
 from eventwright.runs.records import EffectState, JournalKind, ReviewKind, ReviewState
 from eventwright.runs.states import Outcome, Reason, RunState

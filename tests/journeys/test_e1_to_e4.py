@@ -13,7 +13,8 @@ from tests.outside import World, a_world, chain, ended, job, pay, post, says, th
 
 from eventwright.app.simulate import Simulation
 from eventwright.graphs.runner import Stop
-from eventwright.guardrails.policy import Policy, above
+from eventwright.guardrails.policy import Policy
+from eventwright.guardrails.rules import above
 from eventwright.queue.desk import AlreadyDecided
 from eventwright.queue.migration import BadMigration
 from eventwright.runs.errors import EventwrightError

@@ -19,8 +19,8 @@ from eventwright.graphs.support_rules import one_line
 from eventwright.runs.event import Event, new_id
 from eventwright.runs.records import JournalKind, ReviewKind
 from eventwright.runs.states import Outcome, Reason, RunState
+from eventwright.tools.building import ModelSettings, build_model, close_model
 from eventwright.tools.mail import Mailer, Sent
-from eventwright.tools.models import ModelSettings, build_model, close_model
 from eventwright.tools.offline_model import OfflineModel
 
 # -- the mail server ---------------------------------------------------------------------------------------------------

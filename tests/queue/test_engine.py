@@ -14,7 +14,8 @@ from tests.outside import Trouble, World, a_world, chain, ended, job, pay, post,
 
 from eventwright.app.simulate import Simulation
 from eventwright.graphs.runner import Stop
-from eventwright.guardrails.policy import Backoff, Policy, always, review
+from eventwright.guardrails.policy import Backoff, Policy, review
+from eventwright.guardrails.rules import always
 from eventwright.queue.desk import AlreadyDecided, ReviewClosed
 from eventwright.queue.engine import MOST_CRASHES
 from eventwright.runs.checkpoints import CheckpointSaver

@@ -19,7 +19,8 @@ from langgraph.types import interrupt
 from redis import Redis
 from tests.queue.place import Crowd, Place, State, rested, send, workflow
 
-from eventwright.guardrails.policy import Backoff, Policy, always, review
+from eventwright.guardrails.policy import Backoff, Policy, review
+from eventwright.guardrails.rules import always
 from eventwright.queue.embedded import embedded_valkey
 from eventwright.queue.sweep import Sweep
 from eventwright.queue.wakeups import lane_queue

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from eventwright.tools.models import Answer, ModelSettings, Question, ask, build_model, close_model
+from eventwright.tools.asking import ask
+from eventwright.tools.building import Models, ModelSettings, build_model, build_models, close_model
+from eventwright.tools.models import Answer, Question
 
 Reply = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -79,6 +82,27 @@ def called(*arguments: object, name: str = "classify", ending: str = "tool_calls
     return http(completion({"content": None, "tool_calls": calls}, ending))
 
 
+def token(text: str | bytes, logprob: object = -0.01, **more: object) -> dict[str, object]:
+    """A token in the form of the log probabilities; bytes that are no text show as their replacement."""
+    raw = text.encode() if isinstance(text, str) else text
+    return {"token": raw.decode("utf-8", "replace"), "bytes": list(raw), "logprob": logprob, "top_logprobs": []} | more
+
+
+def spoken(content: object, logprobs: object = None, ending: str = "stop", **message: object) -> Reply:
+    """A completion that says this, with log probabilities; what is no string is sent as JSON."""
+    text = content if isinstance(content, str) else json.dumps(content)
+    body = completion({"content": text, **message}, ending)
+    body["choices"][0]["logprobs"] = logprobs
+    return http(body)
+
+
+def counted(usage: object, model: str = "gpt-4.1-2025-04-14") -> Reply:
+    """A good answer of this model, with these numbers of tokens."""
+    arguments = {"name": "classify", "arguments": json.dumps(GOOD)}
+    body = completion({"content": None, "tool_calls": [{"id": "1", "type": "function", "function": arguments}]})
+    return http(body | {"usage": usage, "model": model})
+
+
 def problem(status: int, code: str | None = None, **headers: str) -> Reply:
     return http({"error": {"message": f"the provider says {status}", "type": "x", "code": code}}, status, **headers)
 
@@ -111,3 +135,20 @@ async def asked(
         return await ask(client, question, timeout=timeout)
     finally:
         await close_model(client)
+
+
+@asynccontextmanager
+async def models_of(provider: Provider, *script: Reply, **settings: Any) -> AsyncIterator[Models]:
+    """Models made as in production, whose provider will reply as the script says."""
+    provider.script = list(script)
+    base_url = f"http://127.0.0.1:{provider.port}/v1"
+    models = build_models(ModelSettings(**{"model": "gpt-4.1", "base_url": base_url} | settings))
+    try:
+        yield models
+    finally:
+        await models.close()
+
+
+def names_asked(provider: Provider) -> Sequence[str]:
+    """The models that the provider was asked for, in their order."""
+    return [request["model"] for request in provider.requests]

@@ -30,17 +30,10 @@ from tests.tools.model_provider import (
     reset,
 )
 
+from eventwright.tools.asking import ask
+from eventwright.tools.building import ModelSettings, build_model, close_model
 from eventwright.tools.contract import NotDone, Permanent
-from eventwright.tools.models import (
-    ModelAnswerInvalid,
-    ModelMisconfigured,
-    ModelRefused,
-    ModelSettings,
-    ModelUnavailable,
-    ask,
-    build_model,
-    close_model,
-)
+from eventwright.tools.models import ModelAnswerInvalid, ModelMisconfigured, ModelRefused, ModelUnavailable
 
 # What goes wrong for now: try again later.
 

@@ -8,16 +8,9 @@ from dataclasses import asdict
 import pytest
 from tests.tools.model_provider import GOOD, QUESTION, Provider, asked, called, completion, http
 
-from eventwright.tools.models import (
-    Answer,
-    ModelAnswerInvalid,
-    ModelRefused,
-    ModelSettings,
-    Question,
-    ask,
-    build_model,
-    close_model,
-)
+from eventwright.tools.asking import ask
+from eventwright.tools.building import ModelSettings, build_model, close_model
+from eventwright.tools.models import Answer, ModelAnswerInvalid, ModelRefused, Question
 
 
 @pytest.mark.parametrize("purpose", ["", "two words", "a" * 65, "naïve"])

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from langchain_core.messages import HumanMessage
 
-from eventwright.tools.models import Answer, ModelRefused, Question, ask
+from eventwright.tools.asking import ask
+from eventwright.tools.models import Answer, ModelRefused, Question
 from eventwright.tools.offline_model import NAME, REPLIES, TICKET_RULES, OfflineModel
 
 TICKETS = Path(__file__).parents[1] / "data" / "tickets"

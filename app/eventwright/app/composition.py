@@ -27,10 +27,10 @@ from eventwright.queue.worker import Worker
 from eventwright.runs.heartbeats import heartbeats
 from eventwright.runs.migrate import upgrade
 from eventwright.runs.store import Store
+from eventwright.tools.building import build_models
 from eventwright.tools.contract import Resources
 from eventwright.tools.crm import Crm
 from eventwright.tools.mail import Mailer
-from eventwright.tools.models import build_model, close_model
 from eventwright.tools.payments import PaymentLedger
 
 
@@ -94,9 +94,9 @@ async def open_app(
         settings.home.mkdir(parents=True, exist_ok=True)
         await upgrade(settings.database)
         store = await stack.enter_async_context(Store.open(settings.database))
-        registry = Workflows(load_workflows(settings.workflows) if workflows is None else workflows)
+        declared = Workflows(load_workflows(settings.workflows) if workflows is None else workflows)
         clients = Resources((*(await _clients(settings, stack) if works else ()), *resources))
-        engine = Engine(store, registry, Runner(store, clients), worker=process_name(), times=settings.times)
+        engine = Engine(store, declared, Runner(store, clients), worker=process_name(), times=settings.times)
         redis_url = await _redis(settings, stack) if rings else None
         transport: Transport = SilentBell() if redis_url is None else Bell(redis_url)
         stack.push_async_callback(transport.close)
@@ -105,7 +105,7 @@ async def open_app(
             ringer = BellRinger(store, transport)
             engine.on_news.append(ringer.nudge)
             await stack.enter_async_context(ringer.ringing())
-        yield App(settings, store, registry, engine, transport, redis_url, ringer, clients)
+        yield App(settings, store, engine.workflows, engine, transport, redis_url, ringer, clients)
 
 
 async def _redis(settings: Settings, stack: AsyncExitStack) -> str | None:
@@ -116,10 +116,11 @@ async def _redis(settings: Settings, stack: AsyncExitStack) -> str | None:
 
 async def _clients(settings: Settings, stack: AsyncExitStack) -> list[object]:
     """The clients of the shipped tools."""
-    model = build_model(settings.model_settings)
-    stack.push_async_callback(close_model, model)
+    models = build_models(settings.model_settings)
+    stack.push_async_callback(models.close)
     clients: list[object] = [
-        model,
+        models.primary,  # for tools of users that want a bare chat model
+        models,
         await stack.enter_async_context(Crm.open(settings.home / "crm.db")),
         await stack.enter_async_context(PaymentLedger.open(settings.home / "payments.db")),
     ]

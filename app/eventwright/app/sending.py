@@ -5,9 +5,11 @@ await send("ticket.created", {"sender": "ann@example.org", "text": "..."})
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from eventwright.app.settings import Settings
+from eventwright.app.web.access import local_user
 from eventwright.app.web.models import Accepted, AcceptedEvent
 from eventwright.app.wire.envelopes import to_structured
 from eventwright.app.wire.problems import ProblemType, problem_of
@@ -40,6 +42,7 @@ async def send(
     source: str = SOURCE,
     to: str | App | None = None,
     key: str | None = None,
+    by: str | None = None,
 ) -> dict[str, Any]:
     """Send an event; when this returns, the event and its runs are committed.
 
@@ -50,6 +53,8 @@ async def send(
         source: who says so, a URI reference; goes with a type.
         to: another machine's `http://host:port`, or an open App; default the service that the settings name.
         key: that service's EVENTWRIGHT_API_KEY; default the settings' own, for the service that they name.
+        by: in whose name; where several people must approve what comes of it, this one is none of them. By default
+            whom the machine, or the key, says you are.
 
     Returns:
         `{"id", "source", "duplicate", "runs": [{"id", "workflow", "state"}]}`.
@@ -64,12 +69,12 @@ async def send(
     # Both ways take what can be sent, and nothing else.
     headers, body = to_structured(event)
     if to is not None and not isinstance(to, str):
-        return await _receive(to, event)
+        return await _receive(to, replace(event, principal=by or event.principal or local_user()))
     if to is None:
         settings = Settings()
         to = address_of(settings)
         key = key or (settings.api_key.get_secret_value() if settings.api_key else None)
-    reply = await post_event(to, headers, body, key=key)
+    reply = await post_event(to, headers, body, key=key, by=by)
     if not reply.accepted:
         raise NotAccepted(event, reply.document)
     (accepted,) = Accepted.model_validate(reply.document).events

@@ -10,7 +10,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from eventwright.queue.engine import Lapse
-from eventwright.tools.models import ModelSettings
+from eventwright.tools.building import ModelSettings
 
 SHIPPED_WORKFLOWS = "eventwright.graphs.support"
 
@@ -47,6 +47,24 @@ class Settings(BaseSettings):
         default="", description="the mail server: smtp://user:password@host:port, smtps://, smtp+starttls://"
     )
     model: str | None = Field(default=None, description="the chat model; default the provider's usual one")
+    fallback_model: str = Field(
+        default="", description="a model of the same provider, asked when the chat model does not answer"
+    )
+    cheaper_model: str = Field(
+        default="", description="a model of the same provider, asked in the chat model's place when a budget says so"
+    )
+    model_timeout: float = Field(
+        default=30.0, gt=0, description="seconds for one question; with a fallback, the chat model has half of them"
+    )
+    model_max_tokens: int = Field(
+        default=2048, ge=1, description="tokens that an answer may have, a reasoning model's thoughts among them"
+    )
+    model_logprobs: bool = Field(
+        default=False,
+        description="whether to ask for the probabilities of tokens, which not every model gives; "
+        "they can only lower a confidence",
+    )
+    prices: str = Field(default="", description="a price table (TOML) instead of the one that comes with the package")
     openai_api_key: SecretStr | None = Field(
         default=None, validation_alias="OPENAI_API_KEY", description="the model's key"
     )
@@ -84,6 +102,16 @@ class Settings(BaseSettings):
 
     @property
     def model_settings(self) -> ModelSettings:
-        """What the tools need to build the chat model."""
+        """What the tools need to build the chat models."""
         key = self.openai_api_key.get_secret_value() if self.openai_api_key else None
-        return ModelSettings(model=self.model, api_key=key, base_url=self.openai_base_url)
+        return ModelSettings(
+            model=self.model,
+            fallback=self.fallback_model or None,
+            cheaper=self.cheaper_model or None,
+            api_key=key,
+            base_url=self.openai_base_url,
+            timeout=self.model_timeout,
+            max_tokens=self.model_max_tokens,
+            logprobs=self.model_logprobs,
+            prices=Path(self.prices) if self.prices else None,
+        )

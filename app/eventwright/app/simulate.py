@@ -119,7 +119,8 @@ class Simulation:
             await self.engine.tick()
             await self.engine.advance(self.run_id)
             run = await self.run()
-            if run.state in FINAL or run.state is RunState.FAILED or run.due_at is None:
+            # A run that asks may go on without an answer when a time comes, but that time shall not pass by itself.
+            if run.state in FINAL or run.state is RunState.FAILED or run.due_at is None or run.asks:
                 return run
             self.clock.pass_until(run.due_at)
 

@@ -24,7 +24,7 @@ class Judgement:
         reason: why, in words.
         model: which model; `person` or `fallback` when it was none.
         tokens: read and written together.
-        cost: in the currency of the price list, None while there is none.
+        cost: of the model's call, in `currency`; None if its price or its tokens are not known.
     """
 
     value: Any
@@ -33,6 +33,7 @@ class Judgement:
     model: str
     tokens: int = 0
     cost: Decimal | None = None
+    currency: str | None = None
 
 
 class _Judge(GateProtocol, Protocol):
@@ -54,6 +55,8 @@ async def ask(question: Question) -> Judgement:
         reason=answer.reason,
         model=answer.model,
         tokens=answer.input_tokens + answer.output_tokens,
+        cost=answer.cost,
+        currency=answer.currency,
     )
 
 

@@ -19,7 +19,12 @@ class Finished:
 
 @dataclass(frozen=True)
 class Asks:
-    """One or more people are asked; the run rests until one of them answers."""
+    """One or more people are asked; the run rests until one of them answers.
+
+    Beside them something else may wait for a time: then the run goes on without an answer, as far as it can.
+    """
+
+    until: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ not mean done, `not tasks` does.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained, GraphRecursionError, InvalidUpdateError, NodeCancelledError, NodeTimeoutError
@@ -18,16 +18,17 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import RunControl
 from langgraph.types import Command, Interrupt, StateSnapshot
 
-from eventwright.graphs.outcomes import Asks, Failed, Finished, Report, SegmentOutcome, Yields
+from eventwright.graphs.outcomes import Asks, Failed, Finished, Report, SegmentOutcome, Waits, Yields
 from eventwright.graphs.questions import MOVED, resume_value, review_of
-from eventwright.graphs.twin import ReplayDiffers, current_segment, guarded_twin, leaves, locate
+from eventwright.graphs.twin import ReplayDiffers, current_segment, guarded_twin, leaves, locate, postponed_until
 from eventwright.graphs.workflow import Workflow
-from eventwright.guardrails.gate import FALLBACK
-from eventwright.guardrails.segment import STANDING, NodeFailure, Segment
-from eventwright.guardrails.verdicts import Denied, Rejected
+from eventwright.guardrails.judging import FALLBACK
+from eventwright.guardrails.segment import ANY, STANDING, NodeFailure, Segment, Setting
+from eventwright.guardrails.stages import ALL_STAGES
+from eventwright.guardrails.verdicts import Denied, Rejected, Stage
 from eventwright.runs.checkpoints import CheckpointSaver, awaited_nodes
 from eventwright.runs.errors import EventwrightError, LeaseLost, StoreUnavailable
-from eventwright.runs.records import DecisionType, EffectState, Lease, Review, ReviewKind, Run, Visit
+from eventwright.runs.records import DecisionType, EffectState, Lease, Review, ReviewKind, ReviewState, Run, Visit
 from eventwright.runs.states import Outcome, Reason
 from eventwright.runs.store import History, Store
 from eventwright.tools.contract import NotDone, Permanent, Resources, ToolClass
@@ -35,6 +36,10 @@ from eventwright.tools.model_tool import ask_model
 
 #: Errors of the engine itself. They say nothing about the run, which is taken up again when its lease runs out.
 OURS = (LeaseLost, StoreUnavailable)
+#: Under this name the labels of a run's channels stand in a checkpoint's metadata.
+LABELS = "labels"
+#: Where data comes from that the event brought.
+EVENT = "the event"
 _NO_PAST = History(effects={}, visits={}, reviews=())
 
 
@@ -62,11 +67,22 @@ class Head:
 
     snapshot: StateSnapshot
     awaited: frozenset[str] = frozenset()
+    #: What stood beside the checkpoint: which channels hold untrusted data. None for one of an earlier release.
+    labels: Mapping[str, list[str]] | None = None
+    #: Channels that finished tasks have written since.
+    written: frozenset[str] = frozenset()
 
     @property
     def interrupts(self) -> dict[str, tuple[Interrupt[Any], str]]:
         """Pending questions by id, each with the node that asks."""
-        return {item.id: (item, task.name) for task in self.snapshot.tasks for item in task.interrupts}
+        tasks = self.snapshot.tasks
+        return {i.id: (i, task.name) for task in tasks for i in task.interrupts if postponed_until(i) is None}
+
+    @property
+    def postponed(self) -> datetime | None:
+        """The first time that a task waits for, one that has not ended since."""
+        waiting = [item for task in self.snapshot.tasks if task.result is None for item in task.interrupts]
+        return min(filter(None, map(postponed_until, waiting)), default=None)
 
 
 class Runner:
@@ -75,11 +91,13 @@ class Runner:
     Args:
         store: the store.
         resources: the clients that tools use.
+        stages: of the gate; one is left out only to show in a test what it holds back.
     """
 
-    def __init__(self, store: Store, resources: Resources) -> None:
+    def __init__(self, store: Store, resources: Resources, *, stages: frozenset[Stage] = ALL_STAGES) -> None:
         self._store = store
         self._resources = resources
+        self._stages = stages
         self.saver = CheckpointSaver(store)
         self._twins: dict[Workflow, CompiledStateGraph[Any, Any, Any, Any]] = {}
 
@@ -97,11 +115,13 @@ class Runner:
         """
         fresh = lease.fence == 1
         history = _NO_PAST if fresh else await self._store.history(run.id)
-        segment = Segment.begin(run, lease, self._store, self._resources, history, locate)
+        setting = _setting(workflow, run, self._stages)
+        segment = Segment.begin(run, lease, self._store, self._resources, history, locate, setting)
         graph, config = self.graph(workflow), _config(run, workflow)
-        self.saver.lease(run.thread_id, lease, fresh=fresh)
+        self.saver.lease(run.thread_id, lease, fresh=fresh, beside={LABELS: segment.labels})
         try:
             before = None if fresh else await self._head(graph, config)
+            _relabel(segment, before)
             misfit = _misfit(before, segment, workflow)
             if misfit is not None:
                 return Report(outcome=misfit, seen=_decided(segment))
@@ -125,7 +145,13 @@ class Runner:
         if saved is None:
             return None
         head = await self._look(graph, config)
-        return head and replace(head, awaited=awaited_nodes(saved, graph.channels))
+        written = {channel for _, channel, _ in saved.pending_writes or () if channel in graph.channels}
+        return head and replace(
+            head,
+            awaited=awaited_nodes(saved, graph.channels),
+            labels=cast(Any, saved.metadata).get(LABELS),
+            written=frozenset(written),
+        )
 
     async def _look(self, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig) -> Head | None:
         """Where the graph stands; None if it has no checkpoint yet."""
@@ -153,7 +179,7 @@ class Runner:
         token = current_segment.set(segment)
         try:
             resume: Command[Any] | None = Command(resume=answers) if answers else None
-            start: Any = _input(workflow, segment.run) if head is None else resume
+            start: Any = _input(workflow, segment) if head is None else resume
             await graph.ainvoke(start, config, durability="sync", control=stop.control)
         except Exception as error:  # noqa: BLE001 - a node may raise anything; what it means is decided in one place
             return error
@@ -195,6 +221,7 @@ class Runner:
     async def _outcome(
         self, after: Head | None, segment: Segment, workflow: Workflow, error: Exception | None, asks: bool
     ) -> tuple[SegmentOutcome, list[Visit]]:
+        until = None if after is None else after.postponed
         if isinstance(error, GraphDrained):
             return Yields(segment.run.lane), []
         if error is not None and any(isinstance(leaf, Rejected) for leaf in leaves(error)):
@@ -202,10 +229,13 @@ class Runner:
         if error is not None:
             failed, visits = await self._failed(segment, workflow, error)
             # A person's answer may be all that is missing: a question outlives a failure that would be tried again.
-            return (Asks() if asks and failed.retry_at is not None else failed), visits
+            return (Asks(until) if asks and failed.retry_at is not None else failed), visits
         if after is not None and not after.snapshot.tasks:
             return Finished(finished_outcome(segment)), []
-        return (Asks() if asks else Yields(segment.run.lane)), []
+        # Of several calls that one node gathered, LangGraph sees how the first one ended.
+        if asks or any(review.id in segment.asked for review in segment.open_reviews()):
+            return Asks(until), []
+        return (Yields(segment.run.lane) if until is None else Waits(until)), []
 
     async def _failed(self, segment: Segment, workflow: Workflow, error: Exception) -> tuple[Failed, list[Visit]]:
         parts = list(leaves(error))
@@ -221,7 +251,7 @@ class Runner:
         if any(isinstance(part, Denied | Permanent) for part in parts):
             return Failed(Reason.NOT_RETRYABLE, words, node=failure.node), [visit]
         policy = workflow.policy(failure.node)
-        if visit.failures > policy.retries:
+        if visit.failures > policy.retries_for(parts):
             return Failed(Reason.ATTEMPTS, words, node=failure.node), [visit]
         at_least = max((part.retry_after or 0.0 for part in parts if isinstance(part, NotDone)), default=None)
         wait = timedelta(seconds=policy.backoff.seconds(visit.failures, at_least=at_least))
@@ -237,12 +267,40 @@ def _config(run: Run, workflow: Workflow) -> RunnableConfig:
     }
 
 
-def _input(workflow: Workflow, run: Run) -> dict[str, Any]:
-    """What the graph starts with."""
-    trigger = workflow.trigger(run.event)
+def _input(workflow: Workflow, segment: Segment) -> dict[str, Any]:
+    """What the graph starts with. It is untrusted, unless the trigger says that its events are our own."""
+    event = segment.run.event
+    trigger = workflow.trigger(event)
     if trigger is None:
-        raise LookupError(f"no trigger of {workflow!r} is meant for {run.event.type!r} any more")
-    return trigger.graph_input(run.event)
+        raise LookupError(f"no trigger of {workflow!r} is meant for {event.type!r} any more")
+    given = trigger.graph_input(event)
+    segment.label(given, [] if trigger.trusted else [EVENT])
+    return given
+
+
+def _setting(workflow: Workflow, run: Run, stages: frozenset[Stage]) -> Setting:
+    trigger = workflow.trigger(run.event)
+    named = trigger.requester(run.event) if trigger is not None and trigger.requester is not None else None
+    return Setting(
+        trusted_tools=workflow.trusted_tools(),
+        budgets=workflow.budgets,
+        redaction=workflow.redaction,
+        requesters=tuple(dict.fromkeys(name for name in (run.event.principal, named) if name)),
+        stages=stages,
+    )
+
+
+def _relabel(segment: Segment, head: Head | None) -> None:
+    """What is untrusted when the segment begins: what stood beside the checkpoint, and what tasks have written since
+    that are not run again."""
+    if head is None:
+        return
+    if head.labels is None:
+        segment.label([ANY], [EVENT])
+        return
+    for channel, sources in head.labels.items():
+        segment.label([channel], sources)
+    segment.label(head.written, segment.sources(None) or segment.untrusted_results())
 
 
 def _where(error: Exception, segment: Segment) -> NodeFailure | None:
@@ -284,16 +342,23 @@ def _answers(head: Head, segment: Segment) -> dict[str, Any]:
 
 def _unanswered(pending: Collection[str], segment: Segment) -> set[str]:
     """The pending questions, by LangGraph's id, that nobody has answered; one without a review is news."""
-    answered = {review.interrupt_id or review.id for review in segment.reviews.values() if review.decision is not None}
+    answered = {
+        review.interrupt_id or review.id
+        for review in segment.reviews.values()
+        # What the gate asked may have been settled by something else: by another of several people, or by reading back.
+        if review.decision is not None or (review.interrupt_id is None and review.state is ReviewState.SUPERSEDED)
+    }
     return set(pending) - answered
 
 
 def _everybody_waits(head: Head, segment: Segment) -> bool:
     """Whether there is nothing to do: the graph is at its end, or only tasks are left that wait for a person who has
-    not answered. Tasks that are all done are not nothing: a worker died before the checkpoint that takes them in."""
+    not answered, and for nothing else. Tasks that are all done are not nothing: a worker died before the checkpoint
+    that takes them in."""
     unanswered = _unanswered(head.interrupts, segment)
     tasks = head.snapshot.tasks
-    waiting = [task for task in tasks if any(item.id in unanswered for item in task.interrupts)]
+    asking = [task for task in tasks if any(item.id in unanswered for item in task.interrupts)]
+    waiting = [task for task in asking if not any(map(postponed_until, task.interrupts))]
     done = [task for task in tasks if not task.interrupts and task.result is not None]
     return not tasks or (bool(waiting) and len(waiting) + len(done) == len(tasks))
 

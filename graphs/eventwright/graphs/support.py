@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from eventwright.graphs.judgement import choose, classify, draft
 from eventwright.graphs.support_rules import an_address, one_line, the_one_amount
 from eventwright.graphs.workflow import On, Workflow
-from eventwright.guardrails.policy import Backoff, Policy, Rule, always, review
+from eventwright.guardrails.budgets import Budget
+from eventwright.guardrails.policy import Backoff, Policy, review
+from eventwright.guardrails.rules import Rule, always, from_person, from_record
 from eventwright.guardrails.verdicts import Rejected
 from eventwright.tools import crm, mail, payments
 
@@ -182,7 +184,9 @@ async def check_refund(state: TicketState) -> Command[Literal["refund", "repeat_
     wanted = (Decimal(stated), currency) if stated and currency else the_one_amount(state["text"])
     if wanted is None:
         return Command(goto="draft_reply", update={"refund": "Please write to us which amount you would like back."})
-    earlier = await payments.refunds_of((state["account"] or {})["id"])
+    given = await payments.refunds_of((state["account"] or {})["id"])
+    # One that was taken back is none that the customer has had.
+    earlier = [refund for refund in given if refund.cancelled_at is None]
     amount, currency = wanted
     update = {"amount": str(amount), "currency": currency}
     return Command(goto="repeat_refund" if earlier else "refund", update=update)
@@ -209,11 +213,19 @@ async def draft_reply(state: TicketState) -> TicketState:
 
 async def send_reply(state: TicketState) -> None:
     """One mail, once. To a customer it goes to the address that the account book has, whoever wrote."""
-    to = (state["account"] or {}).get("email") or state["sender"]
+    to = (state["account"] or {}).get("email") or state.get("known_as") or state["sender"]
     await mail.send(to, f"Re: {one_line(state['subject']) or 'your message'}", state["reply"])
 
 
 # -- the graph, and what each node may do ----------------------------------------------------------------------------
+
+#: Money goes to the account that the account book names, a mail to its address or to one that a person let pass.
+THE_CUSTOMER = {"account_id": from_record(crm.find_account, "id", at="look_up_account")}
+THE_ADDRESS = {
+    "to": from_record(crm.find_account, "email", at="look_up_account")
+    | from_person("sender", at="ask_sender")
+    | from_person("address", at="ask_about_stranger")
+}
 
 graph = StateGraph(TicketState)
 graph.add_node("classify", detect_type)
@@ -241,6 +253,7 @@ support = Workflow(
     graph=graph,
     description="answers customers' messages, and gives money back within limits",
     triggers=[On("ticket.created", payload={"1": Ticket, "2": TicketWithAmount})],
+    budgets=[Budget("calls", 60)],
     policies={
         "classify": Policy(
             min_confidence=0.80, otherwise=review("Which kind of ticket is this?"), retries=3, fallback="other"
@@ -250,12 +263,16 @@ support = Workflow(
         "check_refund": Policy(tools=[payments.refunds_of], retries=3, timeout=10),
         "refund": Policy(
             tools=[payments.refund],
-            approve_when=Rule("refund_limit", over_limit, version="1"),
+            rules={payments.refund: THE_CUSTOMER},
+            approve_when=Rule("refund_limit", over_limit, version="1", vouches_for=("amount", "currency")),
+            # Two tickets of one customer may be on their way at once; each would be the first to ask.
+            budgets=[Budget("calls", 1, per="day", of=payments.refund, by="account_id", then="person")],
             approval=review("May this refund be given?"),
             retries=3,
         ),
         "repeat_refund": Policy(
             tools=[payments.refund],
+            rules={payments.refund: THE_CUSTOMER},
             approve_when=always,
             approval=review("This customer had a refund before. May another one be given?"),
             retries=3,
@@ -263,6 +280,12 @@ support = Workflow(
         "draft_reply": Policy(
             min_confidence=0.50, otherwise=review("May this reply be sent?"), retries=3, fallback=PREPARED_REPLY
         ),
-        "send_reply": Policy(tools=[mail.send], retries=2, backoff=Backoff(first=10.0, most=600.0), timeout=60),
+        "send_reply": Policy(
+            tools=[mail.send],
+            rules={mail.send: THE_ADDRESS},
+            retries=2,
+            backoff=Backoff(first=10.0, most=600.0),
+            timeout=60,
+        ),
     },
 )

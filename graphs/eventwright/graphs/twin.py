@@ -11,32 +11,37 @@ import asyncio
 import copy
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langgraph._internal._serde import build_serde_allowlist
 from langgraph.config import get_config
+from langgraph._internal._constants import PUSH
 from langgraph.constants import START
 from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 from langgraph.pregel._utils import find_subgraph_pregel
-from langgraph.types import Interrupt, TimeoutPolicy
+from langgraph.types import Command, Interrupt, TimeoutPolicy
 
 from eventwright.graphs.workflow import Workflow
 from eventwright.guardrails.gate import Gate
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.segment import NodeFailure, Segment
-from eventwright.guardrails.verdicts import Nondeterministic, Paused
+from eventwright.guardrails.verdicts import Nondeterministic, Paused, Postponed
 from eventwright.runs.checkpoints import CheckpointSaver
 from eventwright.runs.errors import EventwrightError
+from eventwright.runs.event import new_id
 
 #: The segment that runs here; set by the runner, inherited by every task and thread that LangGraph starts.
 current_segment: ContextVar[Segment | None] = ContextVar("eventwright_segment", default=None)
+#: What begins the id of an interrupt by which the gate waits for a time. LangGraph's own ids are digests.
+POSTPONED = "postponed"
 #: What LangGraph calls a node that handles another's errors, before that one's name.
 ERROR_HANDLER = "__error_handler__"
 #: The nodes that the running code is in, outermost first: more than one inside a graph that is a node.
@@ -129,9 +134,12 @@ class Placed(Runnable[Any, Any]):
 class Guarded(Placed):
     """A node inside its gate."""
 
-    def __init__(self, node: str, inner: Runnable[Any, Any], policy: Policy) -> None:
+    def __init__(
+        self, node: str, inner: Runnable[Any, Any], policy: Policy, reads: frozenset[str], channels: frozenset[str]
+    ) -> None:
         super().__init__(node, inner)
-        self._policy = policy
+        self.policy = policy
+        self._reads, self._channels = reads, channels
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         segment = current_segment.get()
@@ -141,7 +149,9 @@ class Guarded(Placed):
         with _stands():
             place = locate()
             segment.entered.add(node)
-            gate = Gate(segment, node, place, self._policy, asyncio.get_running_loop())
+            # What a task was sent is no channel: it may hold anything that the graph holds.
+            reads = None if _was_sent() else self._reads
+            gate = Gate(segment, node, place, self.policy, asyncio.get_running_loop(), segment.sources(reads))
             try:
                 with _signals():
                     async with gate.opened():
@@ -151,7 +161,25 @@ class Guarded(Placed):
                     segment.failures[place] = NodeFailure(node, place, error)
                 raise
         segment.failures.pop(place, None)
+        segment.label(self._written(result), gate.tainted_by)
         return result
+
+    def _written(self, result: Any) -> frozenset[str]:
+        """The channels that a node's result writes; all of them, if that is not plain to see."""
+        updates = [part.update if isinstance(part, Command) else part for part in _parts(result)]
+        if all(update is None or isinstance(update, dict) for update in updates):
+            return frozenset(key for update in updates if update for key in update)
+        return self._channels
+
+
+def _was_sent() -> bool:
+    """Whether the running task was made by a Send, with an input of its own."""
+    path = list((get_config().get("metadata") or {}).get("langgraph_path") or ())
+    return path[:1] == [PUSH]
+
+
+def _parts(result: Any) -> Sequence[Any]:
+    return result if isinstance(result, list | tuple) else [result]
 
 
 @contextmanager
@@ -170,17 +198,27 @@ def _signals() -> Iterator[None]:
     """What ends a segment, alone or out of a task group, becomes what LangGraph calls it."""
     try:
         yield
-    except (Paused, Nondeterministic, BaseExceptionGroup) as raised:
+    except (Paused, Postponed, Nondeterministic, BaseExceptionGroup) as raised:
         signals = list(leaves(raised))
         differs = next((signal for signal in signals if isinstance(signal, Nondeterministic)), None)
         if differs is not None:
             raise ReplayDiffers(str(differs)) from None
-        reviews = [signal.review for signal in signals if isinstance(signal, Paused)]
-        if not reviews:
+        pauses = tuple(_pause(signal) for signal in signals if isinstance(signal, Paused | Postponed))
+        if not pauses:
             raise
-        raise GraphInterrupt(
-            tuple(Interrupt(value={"review": review.id}, id=review.id) for review in reviews)
-        ) from None
+        raise GraphInterrupt(pauses) from None
+
+
+def _pause(signal: Paused | Postponed) -> Interrupt[Any]:
+    if isinstance(signal, Postponed):
+        return Interrupt(value={POSTPONED: signal.until.isoformat()}, id=new_id(POSTPONED))
+    return Interrupt(value={"review": signal.review.id}, id=signal.review.id)
+
+
+def postponed_until(interrupt: Interrupt[Any]) -> datetime | None:
+    """The time that the gate waits for there; None if somebody is asked."""
+    is_ours = interrupt.id.startswith(f"{POSTPONED}_")
+    return datetime.fromisoformat(interrupt.value[POSTPONED]) if is_ours else None
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -196,9 +234,11 @@ def guarded_twin(workflow: Workflow, saver: CheckpointSaver) -> CompiledStateGra
     """The workflow's graph, compiled with our saver, every node behind its policy."""
     original = workflow.graph
     twin = copy.copy(original)
+    channels = frozenset(original.channels)
     inner = {node: _placed(cast(Any, spec.runnable)) for node, spec in original.nodes.items()}
     twin.nodes = {
-        node: _guarded(spec, inner[node], workflow.policy(node), node) for node, spec in original.nodes.items()
+        node: _guarded(spec, Guarded(node, inner[node], workflow.policy(node), _reads(original, spec), channels))
+        for node, spec in original.nodes.items()
     }
     compiled = twin.compile(checkpointer=saver.with_allowlist(_state_types(original)))
     for node, runnable in inner.items():
@@ -219,10 +259,16 @@ def _placed(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
     return cast(Runnable[Any, Any], runnable.copy({"nodes": nodes}))
 
 
-def _guarded(spec: Any, inner: Runnable[Any, Any], policy: Policy, node: str) -> Any:
-    changes: dict[str, Any] = {"runnable": Guarded(node, inner, policy)}
-    if policy.timeout is not None and spec.timeout is None:
-        changes["timeout"] = TimeoutPolicy(run_timeout=policy.timeout)
+def _reads(graph: Any, spec: Any) -> frozenset[str]:
+    """The channels that a node's input is made of."""
+    return frozenset(graph.schemas.get(spec.input_schema, graph.channels))
+
+
+def _guarded(spec: Any, guarded: Guarded) -> Any:
+    changes: dict[str, Any] = {"runnable": guarded}
+    timeout = guarded.policy.timeout
+    if timeout is not None and spec.timeout is None:
+        changes["timeout"] = TimeoutPolicy(run_timeout=timeout)
     return dataclasses.replace(spec, **changes)
 
 

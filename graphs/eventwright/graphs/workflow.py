@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -13,7 +13,9 @@ from langgraph.graph import StateGraph
 from langgraph.pregel._utils import validate_timeout_supported
 from pydantic import BaseModel, ValidationError
 
+from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.policy import Policy
+from eventwright.guardrails.redaction import Redaction
 from eventwright.runs.errors import MOST_FAULTS, EventwrightError
 from eventwright.runs.event import Event
 
@@ -70,12 +72,17 @@ class On:
         payload: a pydantic model per payload version; without any, every payload is taken as it is.
         input: makes the graph's input from the validated payload and the event; by default the payload as JSON.
         source: only events of this source.
+        trusted: who sends these events is ourselves; by default what an event carries is untrusted, and may choose no
+            destination and no amount without a rule or a person.
+        requester: who asked for what the event starts, as far as it says so, beside the one who sent it.
     """
 
     type: str
     payload: Mapping[str, PayloadModel] = field(default_factory=dict)
     input: Callable[[Any, Event], dict[str, Any]] | None = None
     source: str | None = None
+    trusted: bool = False
+    requester: Callable[[Event], str | None] | None = None
 
     def matches(self, event: Event) -> bool:
         """Whether this trigger is meant for the event at all."""
@@ -121,6 +128,8 @@ class Workflow:
         description: one line for people.
         lane: the queue its runs go to.
         recursion_limit: how many supersteps one segment may take.
+        budgets: how much the calls of all its nodes together may use.
+        redaction: what is taken out of texts before a model reads them, before they are journalled, before they leave.
 
     Raises:
         BadWorkflow: a policy for a node that is not there, a timeout on a synchronous node, ...
@@ -134,6 +143,8 @@ class Workflow:
     description: str = field(default="", kw_only=True)
     lane: str = field(default="default", kw_only=True)
     recursion_limit: int = field(default=100, kw_only=True)
+    budgets: Sequence[Budget] = field(default=(), kw_only=True)
+    redaction: Redaction = field(default_factory=Redaction, kw_only=True)
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or not NAME.fullmatch(self.lane):
@@ -165,6 +176,10 @@ class Workflow:
         """The node's policy; without one it may do nothing."""
         return self.policies.get(node, _NOTHING)
 
+    def trusted_tools(self) -> frozenset[str]:
+        """The names of its tools that return records of our own."""
+        return frozenset(tool.name for policy in self.policies.values() for tool in policy.tools if tool.trusted)
+
     def trigger(self, event: Event) -> On | None:
         """The first trigger that is meant for this event."""
         return next((trigger for trigger in self.triggers if trigger.matches(event)), None)
@@ -191,6 +206,7 @@ class Workflows:
 
     def __init__(self, workflows: Iterable[Workflow] = ()) -> None:
         self._versions: dict[str, dict[str, Workflow]] = {}
+        self._own: dict[str, dict[str, Workflow]] = {}
         for workflow in workflows:
             versions = self._versions.setdefault(workflow.name, {})
             if versions.setdefault(workflow.version, workflow) is not workflow:
@@ -200,9 +216,27 @@ class Workflows:
         """The workflows that new events start: of each name the version declared last."""
         return iter([list(versions.values())[-1] for versions in self._versions.values()])
 
+    def with_own(self, own: Iterable[Workflow]) -> Workflows:
+        """A copy that also runs these workflows of Eventwright's own, which no event from outside starts.
+
+        Raises:
+            BadWorkflow: a workflow has the name of one of them.
+        """
+        own = list(own)
+        taken = sorted({workflow.name for workflow in own} & self._versions.keys())
+        if taken:
+            raise BadWorkflow(f"{taken[0]!r} is the name of a workflow of Eventwright's own; choose another one")
+        copy = Workflows(self.versions())
+        copy._own = {workflow.name: {workflow.version: workflow} for workflow in own}
+        return copy
+
+    def versions(self) -> Iterator[Workflow]:
+        """Every workflow in every version, but those of Eventwright's own."""
+        return (workflow for versions in self._versions.values() for workflow in versions.values())
+
     def get(self, name: str, version: str | None = None) -> Workflow:
         """The workflow; without a version the one that new events start. Raises UnknownWorkflow."""
-        versions = self._versions.get(name, {})
+        versions = self._versions.get(name) or self._own.get(name, {})
         if version is None and versions:
             return list(versions.values())[-1]
         if version is None or version not in versions:

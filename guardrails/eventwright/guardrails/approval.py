@@ -1,53 +1,57 @@
-"""Stage 6: whether a person must approve, and how that person is asked."""
+"""How people are asked: the reviews that the gate opens."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
-
-from pydantic import BaseModel
+from typing import Any
 
 from eventwright.guardrails.policy import Policy, ReviewRequest
-from eventwright.guardrails.verdicts import Stage, Verdict, VerdictKind, allow
+from eventwright.guardrails.request import Request
+from eventwright.guardrails.verdicts import Verdict
 from eventwright.runs.event import new_id
 from eventwright.runs.records import DecisionType, Review, ReviewKind, Run
-from eventwright.tools.contract import Tool
 from eventwright.tools.models import Answer, Question
 
-if TYPE_CHECKING:
-    from eventwright.guardrails.gate import Request
+_EXACT = (DecisionType.APPROVE, DecisionType.REJECT)
 
 
-def wants_approval(policy: Policy, tool: Tool, arguments: BaseModel) -> Verdict:
-    """What the approval rule says about these arguments. A rule that fails denies."""
-    rule = policy.rule_for(tool)
-    if rule is None:
-        return allow(Stage.APPROVAL, "none", "no rule asks for a person")
-    inputs = arguments.model_dump(mode="json")
-    try:
-        reason = rule.asks(arguments)
-    except Exception as error:  # noqa: BLE001 - the author's rule may raise anything, and anything means no
-        reason = f"the rule failed: {type(error).__name__}: {error}"
-        kind = VerdictKind.DENY
-    else:
-        kind = VerdictKind.ALLOW if reason is None else VerdictKind.ASK
-    return Verdict(
-        kind=kind, stage=Stage.APPROVAL, rule=rule.name, version=rule.version, reason=reason or "", inputs=inputs
-    )
+def approval_reviews(
+    run: Run, request: Request, asks: Sequence[Verdict], now: datetime, *, barred: Sequence[str], exact: bool = False
+) -> list[Review]:
+    """The questions whether this exact call may be made: one for each person who must agree. What asks is frozen into
+    them.
 
-
-def approval_review(run: Run, node: str, policy: Policy, request: Request, verdict: Verdict, now: datetime) -> Review:
-    """The question whether this exact call may be made. The verdict is frozen into it."""
-    return Review(
-        **_asked(run, node, policy.approval, verdict, now),
-        kind=ReviewKind.APPROVAL,
-        question=policy.approval.question or f"{request.tool.description} Approve? ({verdict.reason})",
-        allowed=policy.approval.allowed or (DecisionType.APPROVE, DecisionType.EDIT, DecisionType.REJECT),
-        digest=request.digest,
-        arguments=request.arguments,
-        evidence={"tool": request.tool.name, "reason": verdict.reason, "event": run.event.data},
-        response_schema=request.tool.arguments.model_json_schema(),
-    )
+    Args:
+        asks: the verdicts that ask; the first names the rule.
+        barred: who may not be among several people.
+        exact: whether the call can only be taken or left.
+    """
+    how = request.policy.approval
+    people = max(how.people, *(verdict.people for verdict in asks))
+    reason = "; ".join(verdict.reason for verdict in asks)
+    offered = how.allowed or (*_EXACT, DecisionType.EDIT)
+    return [
+        Review(
+            **_asked(run, request.node, how, asks[0], now),
+            kind=ReviewKind.APPROVAL,
+            question=how.question or f"{request.tool.description} Approve? ({reason})",
+            allowed=tuple(answer for answer in DecisionType if answer in (_EXACT if exact else offered)),
+            digest=request.digest,
+            arguments=request.arguments,
+            evidence={
+                "tool": request.tool.name,
+                "reason": reason,
+                "event": run.event.data,
+                "asks": [verdict.as_json() for verdict in asks],
+            },
+            response_schema=request.tool.arguments.model_json_schema(),
+            people=people,
+            approvers=how.approvers,
+            barred=tuple(barred) if people > 1 else (),
+        )
+        for _ in range(people)
+    ]
 
 
 def low_confidence_review(
@@ -75,6 +79,7 @@ def low_confidence_review(
             "model": answer.model,
         },
         response_schema=question.schema,
+        approvers=policy.otherwise.approvers,
     )
 
 

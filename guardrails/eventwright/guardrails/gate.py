@@ -1,24 +1,22 @@
 """The gate: the one way from a node to a tool or a model. It applies the policy, asks people, keeps the ledger.
 
-A call passes its stages in order, and the first that does not allow it decides:
-capability, schema, (the ledger's record of an earlier call,) approval, ledger. Whatever goes wrong means no.
+A call passes its stages in their order (`Stage`), and the first that denies it decides: capability, schema, (the
+ledger's record of an earlier call,) arguments, labels, budgets, approval, ledger. Whatever goes wrong means no.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError, to_jsonable_python
-
-from eventwright.guardrails import ledger
-from eventwright.guardrails.approval import approval_review, low_confidence_review, wants_approval
+from eventwright.guardrails import judging, ledger, spending, stages
+from eventwright.guardrails.approval import approval_reviews
 from eventwright.guardrails.policy import Policy
+from eventwright.guardrails.request import Request, brief, call_digest, outgoing, take_as_given, validate
 from eventwright.guardrails.segment import Segment
 from eventwright.guardrails.verdicts import (
     Denied,
@@ -30,35 +28,10 @@ from eventwright.guardrails.verdicts import (
     VerdictKind,
     allow,
 )
-from eventwright.runs.errors import in_one_line
-from eventwright.runs.event import canonical, digest_of
-from eventwright.runs.records import Decision, DecisionType, EffectState, JournalKind, Review, Visit
-from eventwright.tools.contract import NotDone, OutsideGate, Permanent, Tool, current_gate
-from eventwright.tools.model_tool import ask_model
+from eventwright.runs.event import digest_of
+from eventwright.runs.records import DecisionType, EffectState, JournalKind, Review, Visit
+from eventwright.tools.contract import OutsideGate, Tool, current_gate
 from eventwright.tools.models import Answer, Question
-
-#: The "model" of an answer that was prepared by the workflow's author.
-FALLBACK = "fallback"
-#: The "model" of an answer that a person gave.
-PERSON = "person"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """One call on its way through the gate."""
-
-    tool: Tool
-    visit: Visit
-    ordinal: str
-    #: The effect's key: run, visit, tool, ordinal. It survives retries, crashes, renamed nodes and new threads.
-    key: str
-    #: Canonical arguments, as they were asked for or as a person edited them.
-    arguments: dict[str, Any]
-    validated: BaseModel
-    #: What a person approves: workflow, version, run, node, tool and arguments.
-    digest: str
-    verdicts: tuple[Verdict, ...] = ()
-    review: Review | None = None
 
 
 @dataclass
@@ -71,6 +44,8 @@ class Gate:
     place: str
     policy: Policy
     loop: asyncio.AbstractEventLoop
+    #: Where the untrusted data that the node has read came from.
+    tainted_by: list[str] = field(default_factory=list)
     thread: threading.Thread = field(default_factory=threading.current_thread)
     closed: bool = False
     _ordinals: dict[tuple[int, str], int] = field(default_factory=dict)
@@ -99,7 +74,8 @@ class Gate:
                 await self._quiet.wait()
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def counted(self) -> Iterator[None]:
+        """A call is under way while the block is open."""
         self._under_way += 1
         self._quiet.clear()
         try:
@@ -111,110 +87,23 @@ class Gate:
 
     # -- the way of a call -------------------------------------------------------------------------------------------
 
-    async def call(self, tool: Tool, arguments: Mapping[str, Any]) -> Any:
+    async def call(self, tool: Tool, arguments: Mapping[str, Any], *, ordinal: str | None = None) -> Any:
         """Call the tool if the policy allows it; the recorded result if it was called before.
+
+        Args:
+            ordinal: tells this call from others of the same tool in this visit, where their order may change on
+                replay; by default they are counted.
 
         Raises:
             Denied, Rejected: the policy, or a person, says no.
-            Paused, Nondeterministic: the segment ends here (no `except Exception` catches them).
+            Paused, Postponed, Nondeterministic: the segment ends here (no `except Exception` catches them).
             ToolError: the tool failed.
         """
-        with self._counted():
-            return await self._called(tool, arguments)
-
-    async def _called(self, tool: Tool, arguments: Mapping[str, Any]) -> Any:
-        visit, ordinal = self._enter(tool)
-        await self._capable(tool)
-        request = await self._validated(tool, arguments, visit, ordinal)
-        earlier = self.segment.effects.get(request.key)
-        if earlier is not None and earlier.state is not EffectState.FAILED:
-            if earlier.requested_digest != digest_of(request.arguments):
-                raise Nondeterministic(tool.name, request.key)
-            settled = await ledger.settle_earlier(self.segment, request, earlier)
-            if settled is not ledger.AGAIN:
-                return settled
-            # It was approved when it was first begun; that approval holds for the repeat.
-            approved = replace(request, **_executed(tool, earlier.arguments))
-        else:
-            approved = await self._approved(request)
-        call = ledger.perform(self.segment, approved, request)
-        return await (self.segment.make(call) if tool.writes else call)
-
-    def _enter(self, tool: Tool) -> tuple[Visit, str]:
-        if self.closed:
-            raise OutsideGate(tool.name)
-        visit = self.segment.visit(self.node)
-        counter = (visit.visit, tool.name)
-        self._ordinals[counter] = ordinal = self._ordinals.get(counter, -1) + 1
-        return visit, str(ordinal)
-
-    async def _capable(self, tool: Tool) -> None:
-        if not (self.policy.allows(tool) or tool is ask_model):
-            reason = f"the policy of node {self.node!r} does not name this tool; add it to Policy(tools=[...])"
-            await self._deny(tool, Verdict(kind=VerdictKind.DENY, stage=Stage.CAPABILITY, rule="tools", reason=reason))
-
-    async def _validated(self, tool: Tool, raw: Mapping[str, Any], visit: Visit, ordinal: str) -> Request:
-        """The request with canonical, strictly validated arguments."""
-        try:
-            arguments, validated = validate(tool, raw)
-        except ValueError as error:
-            await self._deny(
-                tool, Verdict(kind=VerdictKind.DENY, stage=Stage.SCHEMA, rule="arguments", reason=brief(error))
-            )
-            raise
-        return Request(
-            tool=tool,
-            visit=visit,
-            ordinal=ordinal,
-            key=self._key(visit, tool, ordinal),
-            arguments=arguments,
-            validated=validated,
-            digest=self.digest(tool.name, arguments),
-            verdicts=(allow(Stage.CAPABILITY, "tools"), allow(Stage.SCHEMA, "arguments")),
-        )
-
-    def _key(self, visit: Visit, tool: Tool, ordinal: str) -> str:
-        return digest_of([self.segment.run.id, visit.visit, tool.name, ordinal])
-
-    def digest(self, tool: str, arguments: Any) -> str:
-        """What an approval is bound to."""
-        run = self.segment.run
-        return call_digest(run.workflow, run.version, run.id, self.node, tool, arguments)
-
-    async def _approved(self, request: Request) -> Request:
-        """The request a person agreed to, or nobody had to; raises Paused or Rejected.
-
-        A review about this very call decides, whatever the rule says by now: what was asked is not asked away.
-        """
-        review = self.segment.take_review(request.digest, request.key)
-        if review is None:
-            verdict = wants_approval(self.policy, request.tool, request.validated)
-            if verdict.kind is VerdictKind.ALLOW:
-                return replace(request, verdicts=(*request.verdicts, verdict))
-            if verdict.kind is VerdictKind.DENY:
-                await self._deny(request.tool, verdict)
-            now = await self.segment.store.now()
-            asked = approval_review(self.segment.run, self.node, self.policy, request, verdict, now)
-            await self._ask(asked, verdict)
-        if review is None or review.decision is None:
-            raise self._pause(review)
-        match review.decision.type:
-            case DecisionType.REJECT:
-                await self._use_up(review, request.key)
-                raise Rejected(review, review.decision)
-            case DecisionType.EDIT:
-                return await self._edited(request, review, review.decision)
-            case _:
-                verdict = allow(Stage.APPROVAL, "decision", f"approved by {review.decision.by}")
-                return replace(request, verdicts=(*request.verdicts, verdict), review=review)
-
-    async def _edited(self, request: Request, review: Review, decision: Decision) -> Request:
-        """An edit is a new call: it is validated again, and counts as approved by its editor."""
-        edited = await self._validated(request.tool, decision.arguments or {}, request.visit, request.ordinal)
-        verdict = allow(Stage.APPROVAL, "decision", f"edited by {decision.by}")
-        return replace(edited, verdicts=(*edited.verdicts, verdict), review=review)
-
-    # -- judgements --------------------------------------------------------------------------------------------------
+        with self.counted():
+            result = await self._called(tool, arguments, ordinal)
+        if not (tool.trusted or tool.advises):
+            self.tainted_by = list(dict.fromkeys((*self.tainted_by, tool.name)))
+        return result
 
     async def judge(self, question: Question) -> Answer:
         """Ask the model, once and for all; below the policy's confidence a person answers in its place.
@@ -224,80 +113,149 @@ class Gate:
             Rejected: the person would not answer.
             ToolError: the model failed and no fallback is due.
         """
-        with self._counted():
-            return await self._judged(question)
+        with self.counted():
+            return await judging.judge(self, question)
 
-    async def _judged(self, question: Question) -> Answer:
+    def for_model(self, text: str) -> str:
+        """The text as a model may read it: without what the workflow keeps from models."""
+        return self.segment.setting.redaction.for_model(text)
+
+    async def _called(self, tool: Tool, raw: Mapping[str, Any], ordinal: str | None) -> Any:
+        visit, ordinal = self._enter(tool, ordinal)
+        if self._on(Stage.CAPABILITY):
+            await self._heed(tool, stages.capability(self.policy, self.node, tool))
+        request = await self._validated(tool, raw, visit, ordinal)
+        if not self._on(Stage.LEDGER):
+            request = await self._permitted(request)
+            return await tool.perform(request.validated, ledger.unrecorded(self.segment, request))
+        earlier = self.segment.effects.get(request.key)
+        if earlier is not None and earlier.state is not EffectState.FAILED:
+            if earlier.requested_digest != digest_of(request.arguments):
+                raise Nondeterministic(tool.name, request.key)
+            settled = await ledger.settle_earlier(self.segment, request, earlier)
+            if settled is not ledger.AGAIN:
+                return settled
+            # It was approved when it was first begun; that approval holds for the repeat.
+            canonical, validated = validate(tool, earlier.arguments)
+            approved = replace(request, arguments=canonical, validated=validated)
+        else:
+            approved = await self._permitted(request)
+        call = spending.spend(self, approved, request)
+        return await (self.segment.make(call) if tool.writes else call)
+
+    def _enter(self, tool: Tool, ordinal: str | None) -> tuple[Visit, str]:
+        if self.closed:
+            raise OutsideGate(tool.name)
         visit = self.segment.visit(self.node)
-        ordinal = str(self._ordinals.get((visit.visit, ask_model.name), -1) + 1)
-        answer = await self._answered(question, ordinal)
-        floor = self.policy.min_confidence
-        if floor is None or answer.confidence >= floor or answer.model == FALLBACK:
-            return answer
-        run = self.segment.run
-        digest = digest_of([run.workflow, run.version, run.id, visit.visit, "judgement", ordinal])
-        review = self.segment.take_review(digest, digest)
-        if review is None:
-            verdict = Verdict(
-                kind=VerdictKind.ASK,
-                stage=Stage.APPROVAL,
-                rule="min_confidence",
-                reason=f"confidence {answer.confidence:.2f} is below {floor:.2f}",
-                inputs={"confidence": answer.confidence, "min_confidence": floor},
-            )
-            now = await self.segment.store.now()
-            asked = low_confidence_review(run, self.node, self.policy, question, answer, digest, verdict, now)
-            await self._ask(asked, verdict)
-        if review is None or review.decision is None:
-            raise self._pause(review)
-        await self._use_up(review, digest)
-        if review.decision.type is DecisionType.REJECT:
-            raise Rejected(review, review.decision)
-        accepted = review.decision.type is DecisionType.APPROVE
-        return replace(
-            answer,
-            value=answer.value if accepted else review.decision.response,
-            confidence=1.0,
-            reason=review.decision.comment or f"{'confirmed' if accepted else 'answered'} by {review.decision.by}",
-            model=PERSON,
-        )
+        if ordinal is None:
+            counter = (visit.visit, tool.name)
+            self._ordinals[counter] = self._ordinals.get(counter, -1) + 1
+            ordinal = str(self._ordinals[counter])
+        return visit, ordinal
 
-    async def _answered(self, question: Question, ordinal: str) -> Answer:
+    def next_ordinal(self, tool: Tool) -> str:
+        """The ordinal that the next call of the tool gets in this visit."""
+        return str(self._ordinals.get((self.segment.visit(self.node).visit, tool.name), -1) + 1)
+
+    def _on(self, stage: Stage) -> bool:
+        return stage in self.segment.setting.stages
+
+    async def _validated(self, tool: Tool, raw: Mapping[str, Any], visit: Visit, ordinal: str) -> Request:
+        """The request with canonical, strictly validated arguments; what leaves is clean."""
+        check = validate if self._on(Stage.SCHEMA) else take_as_given
         try:
-            answer: Answer = await self.call(ask_model, {"question": question})
-            return answer
-        except NotDone as error:
-            failures = self.segment.visit(self.node, self.place).failures
-            last = isinstance(error, Permanent) or failures >= self.policy.retries
-            if self.policy.fallback is None or not last:
-                raise
-            return await self._fall_back(question, ordinal, error)
-
-    async def _fall_back(self, question: Question, ordinal: str, error: NotDone) -> Answer:
-        """Put the prepared answer into the ledger in the model's place, so that it stays the answer."""
-        segment, fallback = self.segment, self.policy.fallback
-        answer = Answer(
-            value=fallback(question.material) if callable(fallback) else fallback,
-            confidence=0.0,
-            reason=str(error),
-            model=FALLBACK,
-            input_tokens=0,
-            output_tokens=0,
-            seconds=0.0,
+            arguments, validated = check(tool, outgoing(tool, raw, self.segment.setting.redaction))
+        except ValueError as error:
+            await self._heed(
+                tool, Verdict(kind=VerdictKind.DENY, stage=Stage.SCHEMA, rule="arguments", reason=brief(error))
+            )
+            raise
+        return Request(
+            tool=tool,
+            node=self.node,
+            policy=self.policy,
+            visit=visit,
+            ordinal=ordinal,
+            key=self.key(visit, tool, ordinal),
+            arguments=arguments,
+            validated=validated,
+            digest=self.digest(tool.name, arguments),
+            facts=self.segment.facts(validated.__dict__),
+            tainted_by=tuple(self.tainted_by),
+            verdicts=(allow(Stage.CAPABILITY, "tools"), allow(Stage.SCHEMA, "arguments")),
         )
-        failed = segment.effects[self._key(segment.visit(self.node), ask_model, ordinal)]
-        effect = replace(failed, state=EffectState.DONE, result=ask_model.dump(answer), error=None)
-        async with segment.store.write(segment.lease) as tx:
-            tx.put_effect(effect)
-            data = {"text": "the prepared answer stands in for the model", "effect": effect.key, "error": str(error)}
-            tx.note(segment.run.id, actor="gate", node=self.node, data=data)
-        segment.effects[effect.key] = effect
-        return answer
+
+    def key(self, visit: Visit, tool: Tool, ordinal: str) -> str:
+        """The key of an effect."""
+        return digest_of([self.segment.run.id, visit.visit, tool.name, ordinal])
+
+    def digest(self, tool: str, arguments: Any) -> str:
+        """What an approval is bound to."""
+        run = self.segment.run
+        return call_digest(run.workflow, run.version, run.id, self.node, tool, arguments)
+
+    # -- whether it may be made --------------------------------------------------------------------------------------
+
+    async def _permitted(self, request: Request, *, editors: Sequence[str] = ()) -> Request:
+        """The request as every stage, and every person who was asked, lets it pass; raises Denied, Paused or Rejected.
+
+        Reviews about this very call decide, whatever the rules say by now: what was asked is not asked away. Only a
+        denial still holds.
+        """
+        verdicts = [look(request) for stage, look in stages.LOOKING.items() if self._on(stage)]
+        for verdict in verdicts:
+            await self._heed(request.tool, verdict)
+        request = replace(request, verdicts=(*request.verdicts, *verdicts))
+        reviews = self.segment.take_reviews(request.digest, request.key)
+        if reviews:
+            return await self._decided(request, reviews, editors)
+        asks = [verdict for verdict in verdicts if verdict.kind is VerdictKind.ASK]
+        if editors and all(verdict.people == 1 for verdict in asks) and request.policy.approval.people == 1:
+            return request
+        if asks and not self.segment.approved_by_middleware(request):
+            await self.ask(request, asks, barred=editors)
+        return request
+
+    async def _decided(self, request: Request, reviews: Sequence[Review], editors: Sequence[str]) -> Request:
+        """What the people who were asked about this call say together."""
+        decisions = [(review, review.decision) for review in reviews if review.decision is not None]
+        for review, decision in decisions:
+            if decision.type is DecisionType.REJECT:
+                await self.use_up(review, request.key)
+                raise Rejected(review, decision)
+        for review, decision in decisions:
+            if decision.type is DecisionType.EDIT:
+                return await self._edited(request, review, [*editors, decision.by])
+        if len(decisions) < len(reviews):
+            raise self.pause([review for review in reviews if review.decision is None])
+        by = " and ".join(decision.by for _, decision in decisions)
+        verdict = allow(Stage.APPROVAL, "decision", f"approved by {by}")
+        return replace(request, verdicts=(*request.verdicts, verdict), reviews=(*request.reviews, *reviews))
+
+    async def _edited(self, request: Request, review: Review, editors: Sequence[str]) -> Request:
+        """An edit is a new call: it passes the stages again, and counts as approved by its editor unless the rule wants
+        several people."""
+        edit = review.decision.arguments if review.decision and review.decision.arguments else {}
+        edited = await self._validated(request.tool, edit, request.visit, request.ordinal)
+        if edited.digest == request.digest:
+            edited = replace(edited, digest=self.digest(request.tool.name, [edited.arguments, "edited", review.id]))
+        permitted = await self._permitted(edited, editors=editors)
+        verdict = allow(Stage.APPROVAL, "decision", f"edited by {editors[-1]}")
+        return replace(permitted, verdicts=(*permitted.verdicts, verdict), reviews=(review, *permitted.reviews))
 
     # -- asking and refusing -----------------------------------------------------------------------------------------
 
-    async def _ask(self, review: Review, verdict: Verdict) -> None:
-        """Commit the review, then end the segment."""
+    async def ask(
+        self, request: Request, asks: Sequence[Verdict], *, barred: Sequence[str] = (), exact: bool = False
+    ) -> None:
+        """Commit the reviews of this call, and end the segment."""
+        segment = self.segment
+        now, barred = await segment.store.now(), [*segment.setting.requesters, *barred]
+        reviews = approval_reviews(segment.run, request, asks, now, barred=barred, exact=exact)
+        await self.open_reviews(reviews, [*asks], tool=request.tool.name)
+
+    async def open_reviews(self, reviews: Sequence[Review], asks: Sequence[Verdict], *, tool: str | None) -> None:
+        """Commit the reviews and why they are asked, then end the segment."""
         segment = self.segment
         async with segment.store.write(segment.lease) as tx:
             tx.put_visit(segment.visit(self.node))
@@ -306,26 +264,33 @@ class Gate:
                 JournalKind.VERDICT,
                 actor="gate",
                 node=self.node,
-                data={"tool": review.evidence.get("tool"), "digest": review.digest, "stages": [verdict.as_json()]},
+                data={"tool": tool, "digest": reviews[0].digest, "stages": [verdict.as_json() for verdict in asks]},
             )
-            tx.open_review(review)
-        segment.reviews[review.id] = review
-        raise self._pause(review)
+            for review in reviews:
+                tx.open_review(review)
+        segment.reviews.update((review.id, review) for review in reviews)
+        raise self.pause(reviews)
 
-    def _pause(self, review: Review | None) -> Paused:
-        if review is None:
-            raise LookupError("a review is asked for before it is waited for")
-        self.segment.asked.add(review.id)
-        return Paused(review)
+    def pause(self, reviews: Sequence[Review]) -> Paused:
+        """What ends the segment until these reviews are answered."""
+        self.segment.asked.update(review.id for review in reviews)
+        return Paused(reviews[0])
 
-    async def _use_up(self, review: Review, key: str) -> None:
+    async def use_up(self, review: Review, key: str) -> None:
+        """Let the decision serve this call alone."""
         if review.consumed_by is not None:
             return
         async with self.segment.store.write(self.segment.lease) as tx:
             tx.consume_review(review.id, key)
         self.segment.reviews[review.id] = replace(review, consumed_by=key)
 
-    async def _deny(self, tool: Tool, verdict: Verdict) -> None:
+    async def _heed(self, tool: Tool, verdict: Verdict) -> None:
+        """End the call if the verdict is a denial."""
+        if verdict.kind is VerdictKind.DENY:
+            raise await self.denial(tool, verdict)
+
+    async def denial(self, tool: Tool, verdict: Verdict, kind: type[Denied] = Denied) -> Denied:
+        """The refusal of a call, on record."""
         segment = self.segment
         async with segment.store.write(segment.lease) as tx:
             tx.journal(
@@ -335,49 +300,4 @@ class Gate:
                 node=self.node,
                 data={"tool": tool.name, "stages": [verdict.as_json()]},
             )
-        raise Denied(tool.name, verdict)
-
-
-def validate(tool: Tool, raw: Mapping[str, Any]) -> tuple[dict[str, Any], BaseModel]:
-    """The canonical arguments and the strictly validated model.
-
-    Validated from JSON, so that strict mode accepts `"12.50"` for a Decimal and an ISO time for a time, and nothing
-    that is merely convertible.
-
-    Raises:
-        ValueError: the arguments are not canonical JSON, or not valid (pydantic's ValidationError is one).
-    """
-    try:
-        jsonable = to_jsonable_python(dict(raw), inf_nan_mode="constants")
-    except PydanticSerializationError as error:
-        raise ValueError(f"not JSON: {error}") from error
-    validated = tool.arguments.model_validate_json(canonical(jsonable), strict=True, extra="forbid")
-    return to_jsonable_python(validated), validated
-
-
-def call_digest(workflow: str, version: str, run_id: str, node: str, tool: str, arguments: Any) -> str:
-    """SHA-256 over everything an approval is bound to."""
-    return digest_of(
-        {
-            "workflow": workflow,
-            "version": version,
-            "run": run_id,
-            "node": node,
-            "tool": tool,
-            "arguments": arguments,
-        }
-    )
-
-
-def _executed(tool: Tool, arguments: Any) -> dict[str, Any]:
-    canonical_arguments, validated = validate(tool, arguments)
-    return {"arguments": canonical_arguments, "validated": validated}
-
-
-def brief(error: ValueError) -> str:
-    """What is wrong with arguments, on one line, for the person who gave them."""
-    if isinstance(error, ValidationError):
-        return in_one_line(
-            [f"{'.'.join(map(str, item['loc'])) or 'arguments'}: {item['msg']}" for item in error.errors()]
-        )
-    return str(error)
+        return kind(tool.name, verdict)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_jsonable_python
 
+from eventwright.guardrails.plan import Plan
 from eventwright.guardrails.segment import Segment
 from eventwright.guardrails.verdicts import Paused, Stage, allow
 from eventwright.runs.errors import storable
@@ -28,10 +29,11 @@ from eventwright.runs.transaction import Transaction
 from eventwright.tools.contract import Call, NotDone, Permanent, ToolClass
 
 if TYPE_CHECKING:
-    from eventwright.guardrails.gate import Request
+    from eventwright.guardrails.request import Request
 
 #: The call may, or must, be made again.
 AGAIN: Final = object()
+_STAGES = list(Stage)
 #: Arguments and results up to this size stand in the journal too, in bytes of JSON; the ledger keeps all of them.
 JOURNALLED = 4096
 
@@ -51,12 +53,16 @@ async def settle_earlier(segment: Segment, request: Request, earlier: Effect) ->
             raise Paused(await _doubt(segment, request, earlier, "the worker stopped between the call and its result"))
 
 
-async def perform(segment: Segment, request: Request, asked: Request) -> Any:
-    """Make the call, between two commits; a read makes do with one that nobody waits for.
+async def perform(segment: Segment, request: Request, asked: Request, plan: Plan) -> Any:
+    """Make the call, between two commits; a read that no budget counts makes do with one that nobody waits for.
 
     Args:
         request: what is executed, perhaps as a person edited it.
         asked: what the node asked for.
+        plan: what is reserved for it.
+
+    Raises:
+        BudgetExceeded: a budget has too little left; nothing was called, nothing written.
     """
     earlier = segment.effects.get(request.key)
     effect = Effect(
@@ -73,53 +79,71 @@ async def perform(segment: Segment, request: Request, asked: Request) -> Any:
         arguments=request.arguments,
         attempt=1 if earlier is None else earlier.attempt + 1,
     )
-    if request.tool.writes:
-        await _intend(segment, request, effect)
+    announced = request.tool.writes or bool(plan.reservations)
+    if announced:
+        await _intend(segment, request, effect, plan)
     began = time.monotonic()
     try:
-        result = await request.tool.perform(request.validated, _call(segment, effect))
+        result = await request.tool.perform(request.validated, _call(segment, effect, economy=plan.economy))
     except Exception as error:
-        await _failed(segment, request, effect, error)
+        await _failed(segment, request, effect, error, plan)
         raise
-    return await _done(segment, request, effect, result, time.monotonic() - began)
+    return await _done(segment, request, effect, result, time.monotonic() - began, plan, announced=announced)
 
 
-def _call(segment: Segment, effect: Effect) -> Call:
+def unrecorded(segment: Segment, request: Request) -> Call:
+    """What a tool is told by a gate that keeps no ledger: nothing about this call is the same the next time."""
+    return Call(
+        run_id=segment.run.id,
+        node=request.node,
+        idempotency_key=new_id("call"),
+        attempt=1,
+        resources=segment.resources,
+    )
+
+
+def _call(segment: Segment, effect: Effect, *, economy: bool = False) -> Call:
     return Call(
         run_id=segment.run.id,
         node=effect.node,
         idempotency_key=effect.key,
         attempt=effect.attempt,
         resources=segment.resources,
+        economy=economy,
     )
 
 
-async def _intend(segment: Segment, request: Request, effect: Effect) -> None:
+async def _intend(segment: Segment, request: Request, effect: Effect, plan: Plan) -> None:
     async with segment.store.write(segment.lease) as tx:
+        plan.reserve(tx, effect)
         tx.put_visit(request.visit)
         tx.put_effect(effect)
-        if request.review is not None and request.review.consumed_by is None:
-            tx.consume_review(request.review.id, effect.key)
-        _journal_verdicts(tx, request, effect)
+        for review in request.reviews:
+            if review.consumed_by is None:
+                tx.consume_review(review.id, effect.key)
+        _journal_verdicts(tx, request, effect, plan)
         data = _about(effect) | _if_short("arguments", effect.arguments)
         tx.journal(effect.run_id, JournalKind.EFFECT_INTENDED, actor="gate", node=effect.node, data=data)
     segment.effects[effect.key] = effect
-    if request.review is not None:
-        segment.reviews[request.review.id] = replace(request.review, consumed_by=effect.key)
+    for review in request.reviews:
+        segment.reviews[review.id] = replace(review, consumed_by=effect.key)
 
 
-def _journal_verdicts(tx: Transaction, request: Request, effect: Effect) -> None:
-    verdicts = [*request.verdicts, allow(Stage.LEDGER, "first" if effect.attempt == 1 else "again")]
+def _journal_verdicts(tx: Transaction, request: Request, effect: Effect, plan: Plan) -> None:
+    last = allow(Stage.LEDGER, "first" if effect.attempt == 1 else "again")
+    verdicts = sorted((*request.verdicts, plan.verdict, last), key=lambda verdict: _STAGES.index(verdict.stage))
     data = {
         "tool": effect.tool,
         "digest": request.digest,
         "stages": [verdict.as_json() for verdict in verdicts],
-        "review": request.review and request.review.id,
+        "reviews": [review.id for review in request.reviews],
     }
     tx.journal(effect.run_id, JournalKind.VERDICT, actor="gate", node=effect.node, data=data)
 
 
-async def _done(segment: Segment, request: Request, effect: Effect, result: Any, seconds: float) -> Any:
+async def _done(
+    segment: Segment, request: Request, effect: Effect, result: Any, seconds: float, plan: Plan, *, announced: bool
+) -> Any:
     problem = None
     try:
         recorded = request.tool.dump(result)
@@ -129,15 +153,16 @@ async def _done(segment: Segment, request: Request, effect: Effect, result: Any,
         recorded, problem = None, f"the result is not what the tool declares: {error}"
     if problem is not None and not request.tool.writes:
         # A read may be made again; then it gets another chance.
-        await _failed(segment, request, effect, Permanent(problem))
+        await _failed(segment, request, effect, Permanent(problem), plan)
         raise Permanent(f"{effect.tool}: {problem}")
     effect = replace(effect, state=EffectState.DONE, result=recorded, error=problem)
     data = _about(effect) | {"seconds": round(seconds, 4)} | _if_short("result", recorded)
     tx = segment.store.transaction(segment.lease)
-    if not request.tool.writes:
+    if not announced:
         tx.put_visit(request.visit)
-        _journal_verdicts(tx, request, effect)
+        _journal_verdicts(tx, request, effect, plan)
         data |= _if_short("arguments", effect.arguments)
+    plan.settle(tx, effect, result)
     tx.put_effect(effect)
     tx.journal(effect.run_id, JournalKind.EFFECT_DONE, actor="gate", node=effect.node, data=data)
     committed = segment.store.committer.post(tx.unit)
@@ -151,7 +176,7 @@ async def _done(segment: Segment, request: Request, effect: Effect, result: Any,
     return request.tool.load(recorded)
 
 
-async def _failed(segment: Segment, request: Request, effect: Effect, error: Exception) -> None:
+async def _failed(segment: Segment, request: Request, effect: Effect, error: Exception, plan: Plan) -> None:
     """Record the failure. A plain write that cannot say whether it happened ends the segment with a question; another
     one stays intended, so that the next attempt repeats it with its key, or reads it back."""
     words = storable(f"{type(error).__name__}: {error}")
@@ -160,6 +185,8 @@ async def _failed(segment: Segment, request: Request, effect: Effect, error: Exc
         raise Paused(await _doubt(segment, request, effect, words)) from error
     effect = replace(effect, state=EffectState.FAILED if certain else EffectState.INTENDED, error=words)
     async with segment.store.write(segment.lease) as tx:
+        if certain:
+            plan.release(tx, effect)
         tx.put_visit(request.visit)
         tx.put_effect(effect)
         data = _about(effect) | {"error": effect.error, "permanent": isinstance(error, Permanent)}
@@ -171,7 +198,7 @@ async def _read_back(segment: Segment, request: Request, earlier: Effect) -> Any
     result = await request.tool.verify(request.validated, _call(segment, earlier))
     if result is None:
         return AGAIN
-    return await _done(segment, request, earlier, result, 0.0)
+    return await _done(segment, request, earlier, result, 0.0, Plan(), announced=True)
 
 
 async def _doubt(segment: Segment, request: Request, effect: Effect, why: str) -> Review:
@@ -214,9 +241,10 @@ async def _doubt(segment: Segment, request: Request, effect: Effect, why: str) -
 
 
 async def _resolve_doubt(segment: Segment, request: Request, effect: Effect) -> Any:
-    review = segment.take_review(_doubt_digest(effect), effect.key)
-    if review is None:
+    reviews = segment.take_reviews(_doubt_digest(effect), effect.key)
+    if not reviews:
         raise Paused(await _doubt(segment, request, effect, effect.error or "nobody knows"))
+    [review] = reviews
     if review.decision is None:
         segment.asked.add(review.id)
         raise Paused(review)

@@ -1,65 +1,22 @@
-"""What one node may do: its policy, as an operator can read it. Nothing is allowed that is not named."""
+"""Policies: what one node may do. Plain data and pure functions, written by the workflow's author.
+
+Nothing is allowed by default: a tool that is not named may not be called, an argument that untrusted data chose needs
+a rule or a person, a text that leaves may link nowhere.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal
-from types import CodeType
 from typing import Any, Literal
 
-from pydantic import BaseModel
-
+from eventwright.guardrails.budgets import Budget
+from eventwright.guardrails.rules import ArgumentRule, Rule, Test, as_rule
 from eventwright.runs.records import DecisionType
-from eventwright.tools.contract import Tool
-
-Test = Callable[[Any], "bool | str"]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """An approval rule: a pure function of the validated arguments, with a name and a version.
-
-    `test(arguments)` returns False when nobody need be asked; True, or the reason in words, when a person must.
-    """
-
-    name: str
-    test: Test
-    version: str = "1"
-
-    def asks(self, arguments: BaseModel) -> str | None:
-        """Why a person must be asked, or None."""
-        answer = self.test(arguments)
-        if answer is False or answer is None:
-            return None
-        return answer if isinstance(answer, str) else self.name
-
-
-def as_rule(test: Rule | Test) -> Rule:
-    """A rule from a plain function: its name, and a version that changes with its code."""
-    if isinstance(test, Rule):
-        return test
-    code: CodeType | None = getattr(test, "__code__", None)
-    fingerprint = b"" if code is None else code.co_code + repr(code.co_consts).encode()
-    name = getattr(test, "__qualname__", type(test).__qualname__)
-    return Rule(name, test, hashlib.sha256(fingerprint).hexdigest()[:12])
-
-
-def above(argument: str, limit: Decimal | int | str) -> Rule:
-    """A person is asked when this argument is greater than the limit."""
-    bound = Decimal(limit)
-
-    def test(arguments: Any) -> bool | str:
-        value = getattr(arguments, argument)
-        return f"{argument} {value} is above {bound}" if value > bound else False
-
-    return Rule(f"{argument} above {bound}", test)
-
-
-always = Rule("always", lambda _arguments: "every call of this tool is approved by a person")
+from eventwright.runs.states import Documented
+from eventwright.tools.contract import Role, Tool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +28,10 @@ class ReviewRequest:
     #: What the deadline decides.
     default: Literal["approve", "reject"] = "reject"
     allowed: tuple[DecisionType, ...] = ()
+    #: How many different people must agree.
+    people: int = 1
+    #: Who may decide; everybody if empty.
+    approvers: tuple[str, ...] = ()
 
 
 def review(
@@ -79,6 +40,8 @@ def review(
     deadline: timedelta | None = None,
     default: Literal["approve", "reject"] = "reject",
     allowed: Sequence[str] = (),
+    people: int = 1,
+    approvers: Sequence[str] = (),
 ) -> ReviewRequest:
     """How a person is asked, for a policy.
 
@@ -87,9 +50,33 @@ def review(
         deadline: how long the question stands; without one it stands until somebody answers.
         default: what is decided when the deadline passes.
         allowed: which answers are offered (`approve edit reject respond`); by default those that make sense.
+        people: how many different people must agree; with two or more, neither who asked for the call nor who edited
+            it is one of them.
+        approvers: who may decide, by the name of their principal; everybody if empty.
+
+    Raises:
+        ValueError: nobody could ever give the answer that is asked for.
     """
     answers = tuple(DecisionType(answer) for answer in allowed)
-    return ReviewRequest(question=question, deadline=deadline, default=default, allowed=answers)
+    if people < 1:
+        raise ValueError(f"people counts those who must agree, it cannot be {people!r}")
+    if people > 1 and default == "approve" and deadline is not None:
+        raise ValueError("a deadline is nobody: where several people must agree, it can only reject")
+    return ReviewRequest(
+        question=question,
+        deadline=deadline,
+        default=default,
+        allowed=answers,
+        people=people,
+        approvers=tuple(approvers),
+    )
+
+
+class DeadLetter(Documented):
+    """What happens when a run fails for good at a node."""
+
+    OPERATOR = "operator", "the run waits for an operator, with what it has done"
+    UNDO = "undo", "what the run has done is undone, where its tools can; then it waits for an operator"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,26 +99,35 @@ class Policy:
 
     Attributes:
         tools: the tools it may call, by object; their exact names count.
+        rules: which values their arguments may have: by tool, by argument.
         approve_when: when a person must approve a write: one rule for every write of the node, or one per tool.
-        approval: how that person is asked.
+        approval: how that person is asked, also when untrusted data chose a destination or an amount without a rule.
         min_confidence: below this a model's answer goes to a person, 0 to 1.
         otherwise: how that person is asked.
-        retries: how many more attempts a failure gets, each a durable one of the run, visible as retrying.
+        retries: how many more attempts a failure gets, each a durable one of the run, visible as retrying; a number, or
+            one by class of error, of which the first that fits counts (none fits: no retry).
         backoff: how long they wait.
         timeout: seconds the node may take; asynchronous nodes only.
+        budgets: how much its calls may use.
+        links: the hosts to which text that leaves may link; a link elsewhere needs a person.
         fallback: prepared content that stands in for the model once its attempts are used up: a value, or a function
             of the question's material.
+        dead_letter: what happens when the run fails for good here.
     """
 
     tools: Sequence[Tool] = ()
+    rules: Mapping[Tool, Mapping[str, ArgumentRule]] = field(default_factory=dict)
     approve_when: Rule | Test | Mapping[Tool, Rule | Test] | None = None
     approval: ReviewRequest = field(default_factory=ReviewRequest)
     min_confidence: float | None = None
     otherwise: ReviewRequest = field(default_factory=ReviewRequest)
-    retries: int = 0
+    retries: int | Mapping[type[Exception], int] = 0
     backoff: Backoff = field(default_factory=Backoff)
     timeout: float | None = None
+    budgets: Sequence[Budget] = ()
+    links: Sequence[str] = ()
     fallback: Any = None
+    dead_letter: DeadLetter = DeadLetter.OPERATOR
 
     def __post_init__(self) -> None:
         strangers = [tool for tool in self.tools if not isinstance(tool, Tool)]
@@ -139,14 +135,23 @@ class Policy:
             raise TypeError(f"Policy(tools=...) takes tools made by @tool, not {strangers[0]!r}")
         if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise ValueError(f"min_confidence is a share from 0 to 1, not {self.min_confidence!r}")
-        if self.retries < 0:
+        counts = self.retries.values() if isinstance(self.retries, Mapping) else [self.retries]
+        if any(count < 0 for count in counts):
             raise ValueError(f"retries counts the attempts after the first, it cannot be {self.retries!r}")
         if self.timeout is not None and self.timeout <= 0:
             raise ValueError(f"timeout is in seconds and above 0, not {self.timeout!r}")
-        if isinstance(self.approve_when, Mapping):
-            unknown = [tool for tool in self.approve_when if tool not in self.tools]
+        if isinstance(self.links, str):
+            raise TypeError(f"links is a list of hosts, not one text: [{self.links!r}]")
+        for name in ("approve_when", "rules"):
+            named = getattr(self, name)
+            unknown = [tool for tool in named if tool not in self.tools] if isinstance(named, Mapping) else []
             if unknown:
-                raise ValueError(f"approve_when speaks of {unknown[0]!r}, which is not among the policy's tools")
+                raise ValueError(f"{name} speaks of {unknown[0]!r}, which is not among the policy's tools")
+        for tool, rules in self.rules.items():
+            strange = sorted(set(rules) - set(tool.arguments.model_fields))
+            if strange:
+                known = ", ".join(tool.arguments.model_fields)
+                raise ValueError(f"{tool.name} has no argument {strange[0]!r} to write a rule for; it has: {known}")
 
     def allows(self, tool: Tool) -> bool:
         """Whether the node may call exactly this tool: the same object, not one that merely bears its name."""
@@ -160,3 +165,18 @@ class Policy:
             test = self.approve_when.get(tool)
             return None if test is None else as_rule(test)
         return as_rule(self.approve_when)
+
+    def unruled(self, tool: Tool) -> list[str]:
+        """The arguments of a write that choose something and that neither an argument rule nor an approval rule
+        bounds: untrusted data may not choose them unless a person approves the call."""
+        rule = self.rule_for(tool)
+        bounded = {*self.rules.get(tool, ()), *(rule.vouches_for if rule else ())}
+        return [name for name, role in tool.roles.items() if role is not Role.CONTENT and name not in bounded]
+
+    def retries_for(self, errors: Sequence[BaseException]) -> int:
+        """How many more attempts these errors get: the least of what each of them gets."""
+        retries = self.retries
+        if isinstance(retries, int):
+            return retries
+        fitting = [next((count for kind, count in retries.items() if isinstance(error, kind)), 0) for error in errors]
+        return min(fitting, default=0)

@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from eventwright.runs.records import Effect, Lease, Review, ReviewState, Run, Visit
+from eventwright.guardrails.budgets import Budget
+from eventwright.guardrails.redaction import Redaction
+from eventwright.guardrails.rules import Facts, Record
+from eventwright.guardrails.verdicts import Stage
+from eventwright.runs.event import digest_of
+from eventwright.runs.records import (
+    Decision,
+    DecisionType,
+    Effect,
+    EffectState,
+    Lease,
+    Review,
+    ReviewState,
+    Run,
+    Visit,
+)
 from eventwright.runs.store import History, Store
-from eventwright.tools.contract import Resources
+from eventwright.tools.contract import MODELS, Resources
+
+if TYPE_CHECKING:
+    from eventwright.guardrails.request import Request
 
 #: How long a write may go on when its node was stopped (its time was up, a node beside it failed), in seconds.
 GRACE = 5.0
 #: Reviews in these states say something, or may yet; the others are closed without an answer.
 STANDING = (ReviewState.OPEN, ReviewState.DECIDED, ReviewState.EXPIRED)
+
+#: Stands for every channel, where it is not known which.
+ANY = "*"
+#: So many sources of untrusted data are told apart.
+MOST_SOURCES = 8
 
 
 @dataclass
@@ -31,6 +54,11 @@ class Segment:
     reviews: dict[str, Review]
     #: Where the code that runs right now stands in the graph, as a place. Given by the runner, which knows LangGraph.
     locate: Callable[[], str]
+    #: What of the workflow concerns every gate.
+    setting: Setting = field(default_factory=lambda: Setting())
+    #: The channels of the graph that hold untrusted data, each with where that came from; ANY stands for all of them.
+    #: They only become more. Our saver keeps them beside every checkpoint.
+    labels: dict[str, list[str]] = field(default_factory=dict)
     #: Which call, by its key, goes by which review: one decision serves one call, also of several made at once.
     taken: dict[str, str] = field(default_factory=dict)
     #: Reviews opened, or asked again, in this segment.
@@ -46,7 +74,14 @@ class Segment:
 
     @classmethod
     def begin(
-        cls, run: Run, lease: Lease, store: Store, resources: Resources, history: History, locate: Callable[[], str]
+        cls,
+        run: Run,
+        lease: Lease,
+        store: Store,
+        resources: Resources,
+        history: History,
+        locate: Callable[[], str],
+        setting: Setting,
     ) -> Segment:
         return cls(
             run=run,
@@ -57,6 +92,7 @@ class Segment:
             visits=dict(history.visits),
             reviews={review.id: review for review in history.reviews},
             locate=locate,
+            setting=setting,
         )
 
     def visit(self, node: str, place: str | None = None) -> Visit:
@@ -94,25 +130,130 @@ class Segment:
         for task in self.under_way:
             task.cancel()
 
-    def take_review(self, digest: str, key: str) -> Review | None:
-        """The review about exactly this call, and from now on for this call alone: the one that it has already, else
-        the oldest that is free, answered ones first."""
+    def take_reviews(self, digest: str, key: str, *, stage: Stage | None = None) -> list[Review]:
+        """The reviews about exactly this call, and from now on for this call alone: those that it has already, else
+        the oldest that are free, answered ones first; as many as people must agree.
+
+        Args:
+            stage: only those that this stage asked for, or that no stage claims.
+        """
         about = [
             review
             for review in self.reviews.values()
-            if review.digest == digest and review.interrupt_id is None and review.state in STANDING
+            if review.digest == digest
+            and review.interrupt_id is None
+            and review.state in STANDING
+            and (stage is Stage.BUDGETS) == ((review.rule or {}).get("stage") == Stage.BUDGETS)
         ]
         owners = {review.id: review.consumed_by or self.taken.get(review.id) for review in about}
         mine = [review for review in about if owners[review.id] == key]
         free = [review for review in about if owners[review.id] is None]
-        found = next(iter(mine or sorted(free, key=lambda review: review.decision is None)), None)
-        if found is not None:
-            self.taken[found.id] = key
+        found = [*mine, *sorted(free, key=lambda review: review.decision is None)]
+        found = found[: max((review.people for review in found), default=0)]
+        self.taken.update((review.id, key) for review in found)
         return found
+
+    def approved_by_middleware(self, request: Request) -> bool:
+        """Whether a person approved exactly this call where LangChain's middleware asked, and that approval was not
+        used yet."""
+        approvals = sum(
+            (request.tool.name, request.arguments) in _approved_actions(review)
+            for review in self.reviews.values()
+            if review.node == request.node and review.state is ReviewState.DECIDED
+        )
+        used = sum(
+            (effect.tool, effect.node, effect.executed_digest)
+            == (request.tool.name, request.node, digest_of(request.arguments))
+            for effect in self.effects.values()
+            if effect.key != request.key
+        )
+        return request.policy.approval.people == 1 and approvals > used
+
+    # -- labels ------------------------------------------------------------------------------------------------------
+
+    def sources(self, channels: Collection[str] | None) -> list[str]:
+        """Where the untrusted data in these channels (all of them, if None) came from."""
+        found = [source for channel, named in self.labels.items() if _among(channel, channels) for source in named]
+        return list(dict.fromkeys(found))
+
+    def label(self, channels: Collection[str], sources: Sequence[str]) -> None:
+        """These channels hold something untrusted from now on."""
+        for channel in channels if sources else ():
+            self.labels[channel] = list(dict.fromkeys((*self.labels.get(channel, ()), *sources)))[:MOST_SOURCES]
+
+    def untrusted_results(self) -> list[str]:
+        """The tools whose untrusted results the run has seen in earlier segments."""
+        tools = {effect.tool for effect in self.effects.values() if effect.tool not in MODELS}
+        return sorted(tools - self.setting.trusted_tools)
+
+    def facts(self, arguments: Mapping[str, Any]) -> Facts:
+        """What argument rules may rely on: what trusted tools returned, and what people wrote or approved."""
+        records = [
+            Record(effect.tool, effect.node, effect.result)
+            for effect in self.effects.values()
+            if effect.state is EffectState.DONE and effect.tool in self.setting.trusted_tools
+        ]
+        words = [
+            Record("", review.node, _said(review, review.decision))
+            for review in self.reviews.values()
+            if review.state is ReviewState.DECIDED and review.decision is not None
+        ]
+        return Facts(records=(*records, *words), arguments=arguments)
 
     def open_reviews(self) -> Sequence[Review]:
         """Reviews that wait for a person."""
         return [review for review in self.reviews.values() if review.state is ReviewState.OPEN]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What of the workflow concerns every gate of a segment.
+
+    Attributes:
+        trusted_tools: names of the tools that return records of our own.
+        budgets: budgets of the whole workflow.
+        redaction: what is taken out of texts.
+        requesters: who asked for what the run does; never among several people who approve it.
+        stages: those that are on; all of them, except in tests.
+    """
+
+    trusted_tools: frozenset[str] = frozenset()
+    budgets: Sequence[Budget] = ()
+    redaction: Redaction = field(default_factory=Redaction)
+    requesters: tuple[str, ...] = ()
+    stages: frozenset[Stage] = frozenset(Stage)
+
+
+def _among(channel: str, channels: Collection[str] | None) -> bool:
+    return channels is None or channel in (ANY, *channels)
+
+
+def _approved_actions(review: Review) -> list[tuple[str, Any]]:
+    """The calls, by name and arguments, that a person approved where LangChain's middleware asked."""
+    asked = review.evidence.get("asked")
+    if not isinstance(asked, dict) or "action_requests" not in asked or review.decision is None:
+        return []
+    actions = [(action.get("name"), action.get("arguments", action.get("args"))) for action in asked["action_requests"]]
+    match review.decision.type:
+        case DecisionType.APPROVE:
+            return actions
+        case DecisionType.EDIT if len(actions) == 1:
+            return [(actions[0][0], review.decision.arguments)]
+        case _:
+            return []
+
+
+def _said(review: Review, decision: Decision) -> Any:
+    """What a person vouches for by a decision."""
+    match decision.type:
+        case DecisionType.APPROVE:
+            return review.arguments
+        case DecisionType.EDIT:
+            return decision.arguments
+        case DecisionType.RESPOND:
+            return decision.response
+        case DecisionType.REJECT:
+            return None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from eventwright.runs.errors import EventwrightError
@@ -22,6 +23,9 @@ class Stage(Documented):
 
     CAPABILITY = "capability", "the node's policy names this tool, exactly"
     SCHEMA = "schema", "the arguments are valid, finite, bounded, with nothing extra"
+    ARGUMENTS = "arguments", "every value is one that its rule allows"
+    LABELS = "labels", "what untrusted data chose is bounded by a rule, and what leaves links to allowed hosts"
+    BUDGETS = "budgets", "there is enough left, and it is reserved for this call"
     APPROVAL = "approval", "a rule asks for a person, and a decision for this digest exists"
     LEDGER = "ledger", "the same call was not made before, or may be made again"
 
@@ -37,6 +41,8 @@ class Verdict:
     reason: str = ""
     #: What the rule looked at.
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    #: How many people it asks for, if it asks.
+    people: int = 1
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as the journal keeps it."""
@@ -63,6 +69,10 @@ class Denied(EventwrightError, PermissionError):
         super().__init__(f"{tool} was denied at the stage {verdict.stage} by {verdict.rule}: {verdict.reason}")
 
 
+class OverBudget(Denied):
+    """The call would use more than a budget has left. It did not happen."""
+
+
 class Rejected(EventwrightError, PermissionError):
     """A person said no. A node may catch this and go another way; uncaught, it ends the run as rejected."""
 
@@ -79,6 +89,15 @@ class Paused(BaseException):
     def __init__(self, review: Review) -> None:
         self.review = review
         super().__init__(f"waits for review {review.id}")
+
+
+class Postponed(BaseException):
+    """The run waits for a time: a budget has nothing left until then. No node may swallow this; the node's wrapper
+    turns it into LangGraph's own pause, and when the time has come the node runs again."""
+
+    def __init__(self, until: datetime) -> None:
+        self.until = until
+        super().__init__(f"waits until {until.isoformat()}")
 
 
 class Nondeterministic(BaseException):

@@ -8,7 +8,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from eventwright.graphs.workflow import UnknownWorkflow, Workflows
-from eventwright.guardrails.gate import brief, validate
+from eventwright.guardrails.request import brief, validate
 from eventwright.runs.errors import DecisionRefused, EventwrightError
 from eventwright.runs.event import canonical
 from eventwright.runs.records import Decision, DecisionType, Review, ReviewKind, ReviewState
@@ -17,13 +17,14 @@ from eventwright.tools.contract import Tool
 
 
 class AlreadyDecided(EventwrightError, ValueError):
-    """Somebody else was first. `review.decision` says who, and what."""
+    """Somebody else was first. `review.decision` says who, and what; `open` is the review that asks the next person."""
 
-    def __init__(self, review: Review) -> None:
-        self.review = review
+    def __init__(self, review: Review, open: Review | None = None) -> None:
+        self.review, self.open = review, open
         by = review.decision.by if review.decision else "somebody"
         what = review.decision.type if review.decision else "decided"
-        super().__init__(f"review {review.id} was decided already: {by} said {what}")
+        more = f"; of {review.people} people the next one is asked by review {open.id}, decide that" if open else ""
+        super().__init__(f"review {review.id} was decided already: {by} said {what}{more}")
 
 
 class StaleDecision(EventwrightError, ValueError):
@@ -69,13 +70,14 @@ class Desk:
 
         Raises:
             UnknownReview, AlreadyDecided, StaleDecision, ReviewClosed, UnfitDecision.
+            MayNotDecide: it takes somebody else; the review stays open.
             StoreUnavailable: nothing was decided.
         """
         review = await self._store.review(review_id)
         if digest is not None and digest != review.digest:
             raise StaleDecision(review, digest)
         if review.state is not ReviewState.OPEN:
-            return _answer_again(review, decision)
+            return _answer_again(review, decision, await self._next(review))
         run = await self._store.run(review.run_id)
         self._check(review, decision, run.version)
         try:
@@ -84,14 +86,18 @@ class Desk:
                 tx.make_due(review.run_id)
                 tx.wake(review.run_id, lane=run.lane)
         except DecisionRefused:
-            return _answer_again(await self._closed(review_id), decision)
+            return _answer_again(await self._closed(review_id), decision, await self._next(review))
         return await self._store.review(review_id)
 
     async def expire(self, review_id: str) -> None:
-        """The deadline passed: its default action is the decision, in the deadline's name."""
+        """The deadline passed: its default action is the decision, in the deadline's name.
+
+        A deadline is none of several people: where they must agree, it can only reject.
+        """
         review = await self._store.review(review_id)
+        default = (review.default or {"type": DecisionType.REJECT})["type"]
         decision = Decision(
-            type=DecisionType((review.default or {"type": "reject"})["type"]),
+            type=DecisionType(default) if review.people == 1 else DecisionType.REJECT,
             by="deadline",
             verified=True,
             comment=f"nobody answered by {review.deadline:%Y-%m-%d %H:%M} UTC" if review.deadline else None,
@@ -106,6 +112,13 @@ class Desk:
             # A person was faster, or the run has ended: the timer has nothing left to do.
             async with self._store.write() as tx:
                 tx.delete_timers(review_id)
+
+    async def _next(self, review: Review) -> Review | None:
+        """Of several reviews about the same call the one that is still open."""
+        if review.people == 1:
+            return None
+        asked = await self._store.reviews(state=ReviewState.OPEN, run_ids=[review.run_id])
+        return next((other for other in asked if other.digest == review.digest), None)
 
     async def _closed(self, review_id: str) -> Review:
         """The review after somebody else was faster. A run that ended leaves its reviews cancelled."""
@@ -146,7 +159,7 @@ class Desk:
         return next((tool for tool in policy.tools if tool.name == review.evidence.get("tool")), None)
 
 
-def _answer_again(review: Review, decision: Decision) -> Review:
+def _answer_again(review: Review, decision: Decision, open: Review | None) -> Review:
     """What a decision about a closed review gets: the review if it repeats itself, else the reason why not."""
     if review.decision is None:
         raise ReviewClosed(review)
@@ -154,7 +167,9 @@ def _answer_again(review: Review, decision: Decision) -> Review:
         raise ReviewClosed(review)
     if review.decision.same_answer(decision):
         return review
-    raise AlreadyDecided(review)
+    if review.state is ReviewState.SUPERSEDED:
+        raise ReviewClosed(review)
+    raise AlreadyDecided(review, open)
 
 
 def _check_schema(review: Review, value: Any, schema: dict[str, Any]) -> None:

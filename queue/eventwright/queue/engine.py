@@ -3,19 +3,22 @@
 receive   an event comes in                      decide    a person answers
 advance   a run goes on until it rests           cancel    an operator ends a run
 tick      whatever is due is seen to             replay    an operator takes a dead letter up again
+undo      what a run did is taken back           reconcile what nobody knows is read back
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from eventwright.graphs.compensation import own_workflows
 from eventwright.graphs.outcomes import Failed, Report, Yields
 from eventwright.graphs.runner import Runner, Stop
 from eventwright.graphs.workflow import UnknownWorkflow, Workflows
 from eventwright.queue import settle
+from eventwright.queue.compensation import Compensation, LedgerLine
 from eventwright.queue.desk import Desk
 from eventwright.queue.intake import Intake, Receipt
 from eventwright.queue.migration import migrate
@@ -55,7 +58,7 @@ class Engine:
         self, store: Store, workflows: Workflows, runner: Runner, *, worker: str, times: Lapse | None = None
     ) -> None:
         self.store = store
-        self.workflows = workflows
+        self.workflows = workflows.with_own(own_workflows(workflows.versions()))
         self.runner = runner
         self.worker = worker
         self.times = times or Lapse()
@@ -63,8 +66,9 @@ class Engine:
         self.active: dict[str, Stop] = {}
         #: Called after a commit that left something to be rung, or due at a time.
         self.on_news: list[Callable[[], None]] = []
-        self._intake = Intake(store, workflows)
-        self._desk = Desk(store, workflows)
+        self._intake = Intake(store, self.workflows)
+        self._desk = Desk(store, self.workflows)
+        self._compensation = Compensation(store, self.workflows)
         self._draining = False
 
     # -- events and people -------------------------------------------------------------------------------------------
@@ -139,10 +143,13 @@ class Engine:
 
     async def _settle(self, run: Run, lease: Lease, report: Report) -> RunState:
         """Write how the segment ended: the state, the journal, what people are asked and the next bell, all in one."""
+        beside = await self._compensation.beside(run, report)
         async with self.store.write(lease) as tx:
             settle.reviews(tx, run, report)
             state = settle.rest(tx, run, report, actor=self.worker)
-        if state is not RunState.COMPLETED:
+            if beside is not None:
+                beside(tx)
+        if state is not RunState.COMPLETED or beside is not None:
             self._news()
         return state
 
@@ -175,11 +182,14 @@ class Engine:
             UnknownRun.
             IllegalMove: the run is not failed.
             UnknownWorkflow, BadMigration: it cannot be moved on like this.
+            AlreadyUndone: what it did was taken back.
         """
         run = await self.store.run(run_id)
         if run.state is not RunState.FAILED:
             raise IllegalMove(run_id, run.state, RunState.RECEIVED)
+        given_up = await self._compensation.given_up(run)
         async with self.store.write() as tx:
+            tx.refuse_undone(run_id, given_up=given_up)
             if rename:
                 await migrate(tx, run, rename, self.workflows, self.store, self.runner.saver, by=by)
             tx.move(
@@ -197,6 +207,23 @@ class Engine:
             tx.wake(run_id, lane=run.lane)
         self._news()
         return await self.store.run(run_id)
+
+    async def ledger(self, run_id: str) -> list[LedgerLine]:
+        """What the run did, in order, with what of it can be taken back. Raises UnknownRun."""
+        return await self._compensation.ledger(await self.store.run(run_id))
+
+    async def undo(self, run_id: str, *, by: str, effects: Collection[str] | None = None) -> Run:
+        """Have what a run did taken back, by a run of its own; see `Compensation.undo` for what may be wrong with it."""
+        run = await self._compensation.undo(run_id, by=by, effects=effects)
+        self._news()
+        return run
+
+    async def reconcile(self, run_id: str, *, by: str) -> Run:
+        """Have the writes that nobody knows to have happened read back, by a run of its own; see
+        `Compensation.reconcile` for what may be wrong with it."""
+        run = await self._compensation.reconcile(run_id, by=by)
+        self._news()
+        return run
 
     # -- time --------------------------------------------------------------------------------------------------------
 

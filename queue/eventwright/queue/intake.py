@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from eventwright.graphs.workflow import InvalidPayload, On, UnknownPayloadVersion, Workflow, Workflows
 from eventwright.runs.errors import DuplicateEvent, EventwrightError
 from eventwright.runs.event import Event, canonical, new_id
-from eventwright.runs.records import EventState, Run, StoredEvent
+from eventwright.runs.records import EventState, Run, StoredEvent, person
 from eventwright.runs.states import RunState
 from eventwright.runs.store import Store
+
+
+#: The name under which a policy that says so takes back what a failed run did.
+DEAD_LETTER = "dead-letter"
+#: What Eventwright sends to itself: types that begin so, from this source. No door takes such an event.
+OWN_TYPES, OWN_SOURCE = "eventwright.", "/eventwright"
+
+
+class ReservedEvent(EventwrightError, PermissionError):
+    """An event from outside bears a type, or a source, that is for Eventwright's own events."""
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+        super().__init__(
+            f"event {event.id!r} has the type {event.type!r} and the source {event.source!r}: types that begin with "
+            f"{OWN_TYPES!r} and the source {OWN_SOURCE!r} are Eventwright's own; choose others "
+            "(to take back what a run did, use `eventwright undo RUN` or POST /v1/runs/{id}/undo)"
+        )
 
 
 class EventConflict(EventwrightError, ValueError):
@@ -60,19 +79,22 @@ class Intake:
             refused: it is stored already, as refused, and comes in once more.
 
         Raises:
+            ReservedEvent: only Eventwright itself sends such events; nothing is stored.
             EventConflict: the id is taken by other content.
             EventRefused: unknown payload version or invalid payload; the event is kept as refused.
             ValueError: the data is no canonical JSON; nothing is stored.
             StoreUnavailable: nothing is stored, send it again.
         """
         canonical(event.data)
+        if person(event.type).startswith(OWN_TYPES) or event.source == OWN_SOURCE:
+            raise ReservedEvent(event)
         earlier = await self._store.accepted_event(event.source, event.id)
         if earlier is not None:
             return await self._again(event, earlier)
         matching = self._matching(event)
         await self._check_payload(event, matching, keep=not refused)
         now = await self._store.now()
-        runs = tuple(_new_run(workflow, event, now) for workflow, _ in matching)
+        runs = tuple(new_run(workflow, event, now) for workflow, _ in matching)
         try:
             async with self._store.write() as tx:
                 if refused:
@@ -116,7 +138,8 @@ def problem_of(cause: UnknownPayloadVersion | InvalidPayload) -> dict[str, Any]:
     return {"title": type(cause).__name__, "detail": str(cause), "errors": faults}
 
 
-def _new_run(workflow: Workflow, event: Event, now: Any) -> Run:
+def new_run(workflow: Workflow, event: Event, now: datetime) -> Run:
+    """The run that this event starts."""
     return Run(
         id=new_id("run"),
         workflow=workflow.name,

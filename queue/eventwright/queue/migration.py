@@ -8,7 +8,7 @@ from dataclasses import replace
 from eventwright.graphs.questions import MOVED
 from eventwright.graphs.twin import rename_place
 from eventwright.graphs.workflow import Workflows
-from eventwright.guardrails.gate import call_digest
+from eventwright.guardrails.request import call_digest
 from eventwright.runs.checkpoints import CheckpointSaver
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.records import Review, ReviewKind, Run

@@ -37,8 +37,8 @@ def rest(tx: Transaction, run: Run, report: Report, *, actor: str) -> RunState:
         case Finished(outcome):
             tx.move(run.id, RunState.COMPLETED, actor=actor, outcome=outcome, crashes=0)
             return RunState.COMPLETED
-        case Asks():
-            tx.move(run.id, RunState.PENDING_APPROVAL, actor=actor, heed_cancel=True, crashes=0)
+        case Asks(until):
+            tx.move(run.id, RunState.PENDING_APPROVAL, actor=actor, due_at=until, heed_cancel=True, crashes=0)
             tx.wake_if_decided_meanwhile(run.id, seen=report.seen, lane=run.lane)
             return RunState.PENDING_APPROVAL
         case Waits(until):

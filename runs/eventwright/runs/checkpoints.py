@@ -22,6 +22,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Send
+from pydantic_core import to_jsonable_python
 
 from eventwright.runs import schema
 from eventwright.runs.errors import EventwrightError
@@ -55,6 +56,8 @@ class _Shared:
     """What every copy of a saver shares: LangGraph's compile() makes shallow copies."""
 
     leases: dict[str, Lease] = field(default_factory=dict)
+    #: What stands beside every checkpoint of a leased thread, as it is when the checkpoint is written.
+    beside: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     #: Leased threads that nothing was ever written to.
     fresh: set[str] = field(default_factory=set)
     #: Writes that are held back, by the checkpoint they belong to; each is told whether the next one came.
@@ -82,15 +85,24 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         except KeyError:
             raise NotLeased(thread_id) from None
 
-    def lease(self, thread_id: str, lease: Lease, *, fresh: bool = False) -> None:
-        """Let the graph write this thread, under this lease. A `fresh` one has no checkpoint that were worth a look."""
+    def lease(
+        self, thread_id: str, lease: Lease, *, fresh: bool = False, beside: Mapping[str, Any] | None = None
+    ) -> None:
+        """Let the graph write this thread, under this lease.
+
+        Args:
+            fresh: it has no checkpoint that were worth a look.
+            beside: JSON that goes into the metadata of every checkpoint of the thread itself; nodes cannot reach it.
+        """
         self._shared.leases[thread_id] = lease
+        self._shared.beside[thread_id] = beside or {}
         if fresh:
             self._shared.fresh.add(thread_id)
 
     def release(self, thread_id: str) -> None:
         """The segment is over; late writes of this thread are refused."""
         self._shared.leases.pop(thread_id, None)
+        self._shared.beside.pop(thread_id, None)
         self._shared.fresh.discard(thread_id)
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -106,6 +118,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         self._shared.fresh.discard(thread_id)
         parent = config["configurable"].get("checkpoint_id")
         kind, body = self.serde.dumps_typed(checkpoint)
+        beside = {} if ns else to_jsonable_python(self._shared.beside.get(thread_id, {}))
         transaction = self._store.transaction(self._lease_of(thread_id))
         transaction.put_checkpoint(
             {
@@ -115,7 +128,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
                 "parent": parent,
                 "type": kind,
                 "body": body,
-                "metadata": get_checkpoint_metadata(config, metadata),
+                "metadata": {**get_checkpoint_metadata(config, metadata), **beside},
             }
         )
         # This checkpoint holds what those writes say: whoever still holds one back need not write it.

@@ -1,7 +1,7 @@
 """Group commit: every write of this process waits in one line and leaves with all others that wait, in one transaction.
 
-A batch reads the runs it touches once (locked), checks every fence, lets each unit change them in memory, and
-writes runs, journal and gathered rows with a handful of statements. If a batch fails, its units go one by one.
+A batch reads the runs and budgets it touches once (locked), checks every fence, lets each unit change them in memory,
+and writes runs, journal and gathered rows with a handful of statements. If a batch fails, its units go one by one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from eventwright.runs import schema
 from eventwright.runs.database import Database, is_away, padded
 from eventwright.runs.errors import EventwrightError, LeaseLost, StoreUnavailable, UnknownRun
 from eventwright.runs.event import digest_of
-from eventwright.runs.records import JournalEntry, Lease
+from eventwright.runs.records import JournalEntry, Lease, Reservation
+from eventwright.runs.reservations import BudgetBook
 from eventwright.runs.statements import Statements
 
 Step = Callable[["Batch"], object]
@@ -54,6 +55,9 @@ class Unit:
     run_ids: set[str] = field(default_factory=set)
     #: Rows of accepted events; all of a batch are stored with one statement, before the first step.
     events: list[dict[str, Any]] = field(default_factory=list)
+    #: Calls that its steps reserve or settle budgets for, by effect key, and what they reserve.
+    effect_keys: set[str] = field(default_factory=set)
+    reservations: list[Reservation] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     future: asyncio.Future[None] | None = None
 
@@ -70,6 +74,7 @@ class Batch:
         #: Whether the present unit has changed anything; then it cannot be left out, only undone with the batch.
         self.wrote = False
         self.stored_events: set[str] = set()
+        self.budgets = BudgetBook(connection, statements, now)
         self._connection = connection
         self._rows: dict[str, dict[str, Any]] = {}
         self._dirty: set[str] = set()
@@ -78,11 +83,13 @@ class Batch:
         self._entries: list[JournalEntry] = []
 
     def load(self, units: Sequence[Unit]) -> None:
-        """Store the events, and lock the runs, in one order for everybody, so that two processes cannot deadlock."""
+        """Lock the runs and the budgets, and store the events, in one order for everybody, so that two processes
+        cannot deadlock."""
         run_ids = {run_id for unit in units for run_id in unit.run_ids}
         if run_ids:
             rows = self._connection.execute(_LOCK_RUNS, {"ids": padded(run_ids)}).mappings()
             self._rows = {row["id"]: dict(row) for row in rows}
+        self.budgets.load(units)
         events = sorted((event for unit in units for event in unit.events), key=lambda row: (row["source"], row["id"]))
         if events:
             self.stored_events.update(self._connection.execute(self.statements.event, events).scalars())
@@ -137,6 +144,7 @@ class Batch:
         if self._silenced:
             self._connection.execute(_SILENCE, {"run_ids": padded(self._silenced)})
         self._write_gathered()
+        self.budgets.flush()
         if self._dirty:
             changed = [self._rows[run_id] for run_id in sorted(self._dirty)]
             self._connection.execute(

@@ -6,6 +6,7 @@ Each error is the builtin it is, carries the wrong value and says what to do.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 #: Characters of an error's words that are kept.
 LONGEST_WORDS = 10_000
@@ -86,6 +87,44 @@ class DecisionRefused(EventwrightError, ValueError):
     def __init__(self, review_id: str, state: str) -> None:
         self.review_id, self.state = review_id, state
         super().__init__(f"review {review_id} is {state}, not open")
+
+
+class MayNotDecide(EventwrightError, PermissionError):
+    """Somebody else must decide this review. It stays open."""
+
+    def __init__(self, review_id: str, by: str, why: str) -> None:
+        self.review_id, self.by, self.why = review_id, by, why
+        super().__init__(f"{by} may not decide review {review_id}: {why}; ask somebody else to decide it")
+
+
+class UndoRefused(EventwrightError, ValueError):
+    """What a run did is not taken back. Nothing was written."""
+
+    def __init__(self, run_id: str, why: str) -> None:
+        self.run_id, self.why = run_id, why
+        super().__init__(f"nothing of run {run_id} is undone: {why}")
+
+
+class AlreadyUndone(EventwrightError, ValueError):
+    """A run cannot go on: what it did was taken back, or is being."""
+
+    def __init__(self, run_id: str, by_run: str) -> None:
+        self.run_id, self.by_run = run_id, by_run
+        super().__init__(
+            f"run {run_id} cannot go on as if what it did had lasted: run {by_run} takes it back, or has done so; "
+            "send its event again under a new id, or cancel that run if it has done nothing yet"
+        )
+
+
+class BudgetExceeded(EventwrightError, ArithmeticError):
+    """A call would use more than a budget has left. Nothing was reserved, nothing else of the transaction written."""
+
+    def __init__(self, scope: str, label: str, *, most: Decimal, used: Decimal, wanted: Decimal) -> None:
+        self.scope, self.label, self.most, self.used, self.wanted = scope, label, most, used, wanted
+        super().__init__(
+            f"{wanted:f} more is above the budget {label!r}, of which {used:f} of {most:f} are used; "
+            "give the budget a higher most=, or another end with then="
+        )
 
 
 class StoreUnavailable(EventwrightError, ConnectionError):

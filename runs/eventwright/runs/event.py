@@ -46,6 +46,8 @@ class Event:
     version: str = "1"
     #: Anything else the envelope carried (CloudEvents extension attributes), strings only.
     extensions: dict[str, str] = field(default_factory=dict)
+    #: In whose name it was sent; None where a door knows nobody. No part of the fact, so of no digest.
+    principal: str | None = None
     #: Ours, given at intake: the row's key.
     uid: str = field(default_factory=lambda: new_id("evt"))
     received_at: datetime = field(default_factory=lambda: datetime.now(UTC))

@@ -5,8 +5,10 @@ Nothing here knows a database.
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from eventwright.runs.event import Event
@@ -61,6 +63,11 @@ class EffectState(Documented):
     IN_DOUBT = "in_doubt", "nobody knows; a person is asked"
 
 
+def person(name: str) -> str:
+    """A name as names are compared: neither letter case, spaces around it nor another spelling make another person."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
+
+
 @dataclass(frozen=True)
 class Lease:
     """A worker's right to write for one run. Every write of a segment carries it; an older fence is refused."""
@@ -96,13 +103,20 @@ class Run:
     crashes: int = 0
     #: Who asked for it to be cancelled while it was processing.
     cancel_requested_by: str | None = None
-    #: When it may next be taken up: the end of the lease, the next attempt; None while a person is asked.
+    #: When it may next be taken up: the end of the lease, the next attempt, a new day; None while a person is asked.
     due_at: datetime | None = None
 
     @property
     def thread_id(self) -> str:
         """LangGraph's thread: the run id, and the generation once it was replayed from the start."""
         return self.id if self.generation == 0 else f"{self.id}:{self.generation}"
+
+    @property
+    def asks(self) -> bool:
+        """Whether it rests until a person decides, or until a later time. A run that got its answer asks no more, it is
+        due since."""
+        is_due = self.due_at is not None and self.due_at <= self.updated_at
+        return self.state is RunState.PENDING_APPROVAL and not is_due
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +161,12 @@ class Review:
     rule: dict[str, Any] | None = None
     #: LangGraph's id of an author's interrupt; None when the gate asks.
     interrupt_id: str | None = None
+    #: How many different people must approve this digest; so many reviews of it are opened together.
+    people: int = 1
+    #: Who may decide; everybody if empty.
+    approvers: tuple[str, ...] = ()
+    #: Who may not: who asked for the call, who edited it.
+    barred: tuple[str, ...] = ()
     #: The effect that used the decision up; a second equal call needs a second decision.
     consumed_by: str | None = None
     created_at: datetime | None = None
@@ -172,6 +192,8 @@ class Effect:
     error: str | None = None
     attempt: int = 1
     updated_at: datetime | None = None
+    #: The run that takes it back, or has done so.
+    undone_by: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +208,61 @@ class Visit:
     visit: int
     place: str
     failures: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reservation:
+    """What one call takes of one budget before it is made.
+
+    Raises:
+        ValueError: the amount or the limit is no exact number that a budget can hold (see `countable`).
+    """
+
+    #: What is counted, for whom, and on which day, as a digest: the key of what is used of it.
+    scope: str
+    #: The same whatever the day. A call takes of it once, on the day on which it was first begun.
+    budget: str
+    #: The scope for people.
+    label: str
+    amount: Decimal
+    #: What the budget may come to; None where a person allowed this call whatever it comes to.
+    most: Decimal | None
+    #: Spent as soon as it is reserved: nothing gives it back.
+    spent: bool = False
+
+    def __post_init__(self) -> None:
+        countable(self.amount)
+        if self.most is not None:
+            countable(self.most)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetUse:
+    """How much of a budget is used: reserved by calls that are under way, or spent."""
+
+    scope: str
+    label: str
+    used: Decimal
+    #: The limit that was last kept to.
+    most: Decimal | None
+    opened_at: datetime
+
+
+#: Budgets count below this, in steps of `SMALLEST`: more digits than that would not be kept alike by every database.
+LARGEST, SMALLEST = Decimal(10) ** 15, Decimal(10) ** -10
+
+
+def countable(number: Decimal) -> Decimal:
+    """The number, if budgets can add it up exactly.
+
+    Raises:
+        ValueError: it is negative (it would make room for others), too large, too fine, or no finite Decimal.
+    """
+    if not isinstance(number, Decimal) or not number.is_finite() or not 0 <= number < LARGEST:
+        raise ValueError(f"a budget counts Decimals from 0 to below {LARGEST:,f}, not {number!r}")
+    if number % SMALLEST:
+        raise ValueError(f"a budget counts in steps of {SMALLEST:f}; {number} is finer")
+    return number
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from eventwright.runs.states import Outcome, Reason, RunState
 
 Row = Mapping[Any, Any]
 
-_EVENT = ("uid", "id", "source", "type", "subject", "time", "version", "data", "extensions", "received_at")
+_EVENT = ("uid", "id", "source", "type", "subject", "time", "version", "data", "extensions", "received_at", "principal")
 _RUN = (
     "id",
     "workflow",
@@ -60,6 +60,7 @@ _REVIEW = (
     "interrupt_id",
     "consumed_by",
     "created_at",
+    "people",
 )
 _DECISION = ("by", "at", "verified", "arguments", "response", "comment")
 _EFFECT = (
@@ -77,6 +78,7 @@ _EFFECT = (
     "error",
     "attempt",
     "updated_at",
+    "undone_by",
 )
 _JOURNAL = ("run_id", "seq", "at", "actor", "node", "version", "data", "prev", "hash")
 
@@ -126,6 +128,8 @@ def review_row(review: Review) -> dict[str, Any]:
         "kind": str(review.kind),
         "allowed": [str(answer) for answer in review.allowed],
         "state": str(review.state),
+        "approvers": list(review.approvers),
+        "barred": list(review.barred),
     }
 
 
@@ -139,6 +143,9 @@ def review_of(row: Row) -> Review:
         kind=ReviewKind(row["kind"]),
         allowed=tuple(DecisionType(answer) for answer in row["allowed"]),
         state=ReviewState(row["state"]),
+        # Reviews of the first release have none.
+        approvers=tuple(row["approvers"] or ()),
+        barred=tuple(row["barred"] or ()),
         decision=decision,
     )
 

@@ -6,7 +6,7 @@ Times are aware UTC everywhere. SQLite knows neither zones nor decimals, so both
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -36,6 +36,10 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
         return value.astimezone(UTC) if isinstance(value, datetime) else datetime.fromisoformat(value)
 
 
+#: As many digits as `Money` holds: nothing is rounded on its way.
+_DIGITS = Context(prec=38)
+
+
 class Money(sa.types.TypeDecorator[Decimal]):
     """An exact decimal: `numeric` on PostgreSQL, text on SQLite, which would make it a float."""
 
@@ -53,7 +57,7 @@ class Money(sa.types.TypeDecorator[Decimal]):
         return value if dialect.name == "postgresql" else format(value, "f")
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> Decimal | None:
-        return None if value is None else Decimal(value).normalize()
+        return None if value is None else Decimal(value).normalize(_DIGITS)
 
 
 #: JSON as it was written: JSONB would turn 1e22 into an integer, and digests would not match. None is SQL's NULL.
@@ -83,6 +87,7 @@ events = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("problem", Json),
     sa.Column("received_at", UtcDateTime, nullable=False),
+    sa.Column("principal", sa.String(256)),
     # A refused event does not claim its name: corrected, it may come again.
     sa.Index(
         "uq_events_source_id",
@@ -168,7 +173,35 @@ effects = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
+    # A call is taken back once: the run that does it is written here by compare-and-set.
+    sa.Column("undone_by", sa.String(64)),
     sa.Index("ix_effects_run_id", "run_id"),
+)
+
+#: How much of each budget is used: reserved by calls that are under way, or spent. A new day is a new row.
+budgets = sa.Table(
+    "budgets",
+    metadata,
+    sa.Column("scope", sa.String(64), primary_key=True),
+    sa.Column("label", sa.Text, nullable=False),
+    sa.Column("used", Money, nullable=False),
+    # The limit that was last kept to, for people; what counts is the limit of each call's own policy.
+    sa.Column("most", Money),
+    sa.Column("opened_at", UtcDateTime, nullable=False),
+    sa.Index("ix_budgets_opened_at_scope", "opened_at", "scope"),
+)
+
+#: What each call took of each budget; a call takes once, however often, and on whichever day, it is repeated.
+reservations = sa.Table(
+    "reservations",
+    metadata,
+    sa.Column("effect_key", sa.String(64), primary_key=True),
+    sa.Column("budget", sa.String(64), primary_key=True),
+    sa.Column("scope", sa.String(64), nullable=False),
+    sa.Column("run_id", sa.String(64), nullable=False),
+    sa.Column("amount", Money, nullable=False),
+    # Spent, and not to be given back any more.
+    sa.Column("settled", sa.Boolean, nullable=False),
 )
 
 reviews = sa.Table(
@@ -192,6 +225,9 @@ reviews = sa.Table(
     sa.Column("interrupt_id", sa.String(64)),
     sa.Column("consumed_by", sa.String(64)),
     sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("people", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("approvers", Json),
+    sa.Column("barred", Json),
     sa.Index("ix_reviews_run_id", "run_id"),
     sa.Index("ix_reviews_state_id", "state", "id"),
 )

@@ -7,6 +7,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from eventwright.runs import schema
 
+#: What of an effect never changes, and what its own run does not change.
+_OF_AN_EFFECT = frozenset({"run_id", "node", "visit", "tool", "ordinal", "tool_class", "undone_by"})
+
 
 class Statements:
     """One store's inserts, made once."""
@@ -15,8 +18,11 @@ class Statements:
         self._insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
         #: Answers with the uids of the events that were new.
         self.event = self._insert(schema.events).on_conflict_do_nothing().returning(schema.events.c.uid)
-        self.effect = self._upsert(schema.effects, keep={"run_id", "node", "visit", "tool", "ordinal", "tool_class"})
+        self.effect = self._upsert(schema.effects, keep=_OF_AN_EFFECT)
         self.visit = self._upsert(schema.visits)
+        #: Answers with the scopes of the budgets that were new.
+        self.budget = self._insert(schema.budgets).on_conflict_do_nothing().returning(schema.budgets.c.scope)
+        self.reservation = self._upsert(schema.reservations, keep={"run_id"})
         self.checkpoint = self._upsert(schema.checkpoints)
         self.checkpoint_write_first = self._insert(schema.checkpoint_writes).on_conflict_do_nothing()
         self.checkpoint_write_last = self._upsert(schema.checkpoint_writes)

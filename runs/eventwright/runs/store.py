@@ -9,15 +9,17 @@ from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from eventwright.runs import rows, schema
+from eventwright.runs import quorum, rows, schema
 from eventwright.runs.committer import Committer, Unit
-from eventwright.runs.database import Answer, Clock, Database, Work, is_away, open_database
+from eventwright.runs.database import Answer, Clock, Database, Work, is_away, open_database, padded
 from eventwright.runs.errors import StoreUnavailable, UnknownEvent, UnknownReview, UnknownRun
 from eventwright.runs.records import (
+    BudgetUse,
     Effect,
     JournalEntry,
     Lease,
@@ -85,7 +87,8 @@ class Store:
 
         Raises:
             LeaseLost: another worker took the run over.
-            IllegalMove, DuplicateEvent, DecisionRefused, UnknownRun: the world is not as a verb expects.
+            IllegalMove, DuplicateEvent, DecisionRefused, BudgetExceeded, UnknownRun: the world is not as a verb
+                expects.
             StoreUnavailable: the database did not take it.
         """
         transaction = self.transaction(lease)
@@ -211,6 +214,25 @@ class Store:
         history = await self.history(run_id)
         return sorted(history.effects.values(), key=lambda effect: (effect.visit, effect.tool, effect.ordinal))
 
+    # -- budgets -----------------------------------------------------------------------------------------------------
+
+    async def used(self, scopes: Collection[str]) -> dict[str, Decimal]:
+        """How much of each of these budgets is used at the moment; only a reservation makes sure of the rest."""
+        table = schema.budgets
+        query = sa.select(table.c.scope, table.c.used).where(table.c.scope.in_(padded(scopes)))
+        found = {row["scope"]: row["used"] for row in await self.rows_of(query)}
+        return dict.fromkeys(scopes, Decimal(0)) | found
+
+    async def budgets(self, *, limit: int = 50, before: str | None = None) -> list[BudgetUse]:
+        """Budgets that were ever used, the latest opened first; `before` is the scope that the last page ended with."""
+        table = schema.budgets
+        query = sa.select(table).order_by(table.c.opened_at.desc(), table.c.scope.desc()).limit(limit)
+        if before is not None:
+            last = sa.select(table.c.opened_at).where(table.c.scope == before).scalar_subquery()
+            same = sa.and_(table.c.opened_at == last, table.c.scope < before)
+            query = query.where(sa.or_(table.c.opened_at < last, same))
+        return [BudgetUse(**row) for row in await self.rows_of(query)]
+
     # -- reviews -----------------------------------------------------------------------------------------------------
 
     async def review(self, review_id: str) -> Review:
@@ -249,6 +271,14 @@ class Store:
         for row in await self.rows_of(query):
             found[row["run_id"]].append(row["id"])
         return found
+
+    async def agreed(self, reviews: Collection[Review]) -> dict[str, list[str]]:
+        """Who has agreed so far to the calls that these reviews ask several people about, by review."""
+        shared = [review.id for review in reviews if review.people > 1]
+        agreed: dict[str, list[str]] = {review_id: [] for review_id in shared}
+        for row in await self.rows_of(quorum.agreed(shared)) if shared else ():
+            agreed[row["id"]].append(row["by"])
+        return agreed
 
     async def open_reviews(self) -> dict[str, int]:
         """How many reviews wait for a person, by workflow."""

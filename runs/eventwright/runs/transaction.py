@@ -17,7 +17,8 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic_core import to_jsonable_python
 
-from eventwright.runs import schema
+from eventwright.runs import quorum, schema
+from eventwright.runs.amends import AmendVerbs
 from eventwright.runs.committer import Batch, Step, Unit
 from eventwright.runs.database import padded
 from eventwright.runs.errors import DecisionRefused, DuplicateEvent, IllegalMove, storable
@@ -34,6 +35,7 @@ from eventwright.runs.records import (
     Run,
     Visit,
 )
+from eventwright.runs.reservations import BudgetVerbs
 from eventwright.runs.rows import decision_row, effect_row, event_row, review_row, run_row, visit_row
 from eventwright.runs.states import CLAIMABLE, FINAL, MOVES, Outcome, Reason, RunState
 
@@ -44,8 +46,9 @@ class Claim:
     lease: Lease | None = None
 
 
-class Transaction:
-    """Collects verbs. Made by `Store.write`."""
+class Transaction(BudgetVerbs, AmendVerbs):
+    """Collects verbs. Made by `Store.write`. Those about budgets are in `reservations`, those about effects that are
+    taken back or read back in `amends`."""
 
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
@@ -91,6 +94,8 @@ class Transaction:
         self.unit.steps.append(lambda batch: batch.add_run(row | {"due_at": batch.now}))
         event = run.event
         data = {"to": str(run.state), "event": event.id, "source": event.source, "type": event.type}
+        if event.principal is not None:
+            data["principal"] = event.principal
         self.journal(run.id, JournalKind.TRANSITION, actor="intake", data=data)
 
     def claim(self, run_id: str, *, worker: str, seconds: float) -> Claim:
@@ -275,7 +280,10 @@ class Transaction:
         )
 
     def decide(self, review: Review, decision: Decision, *, state: ReviewState = ReviewState.DECIDED) -> None:
-        """Write the one decision of an open review. Ends in DecisionRefused if it is not open, or its run is final."""
+        """Write the one decision of an open review; where several people are asked, a no or an edit closes the others.
+
+        Ends in DecisionRefused if it is not open or its run is final, in MayNotDecide if somebody else must decide.
+        """
         close = (
             sa.update(schema.reviews)
             .where(schema.reviews.c.id == review.id, schema.reviews.c.state == str(ReviewState.OPEN))
@@ -283,9 +291,12 @@ class Transaction:
         )
 
         def step(batch: Batch) -> None:
+            if state is ReviewState.DECIDED:  # a deadline is nobody, and no vote
+                quorum.check(batch, review, decision)
             if RunState(batch.run(review.run_id)["state"]) in FINAL or batch.execute(close).rowcount == 0:
                 raise DecisionRefused(review.id, "closed")
             batch.insert(_DECISION, decision_row(review.id, replace(decision, at=batch.now)))
+            quorum.settle(batch, review, decision)
 
         self._on(review.run_id, step)
         self.delete_timers(review.id)

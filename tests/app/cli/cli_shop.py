@@ -68,7 +68,7 @@ orders = Workflow(
     "orders",
     version="1",
     graph=in_a_row(look=look, refund=refund),
-    triggers=[On("order.returned", payload={"1": Order})],
+    triggers=[On("order.returned", payload={"1": Order}, trusted=True)],
     policies={
         "refund": Policy(
             tools=[pay], approve_when=above("amount", 50), approval=review("Pay this back?"), retries=2, timeout=10
@@ -76,6 +76,6 @@ orders = Workflow(
     },
     description="Pays money back for what was returned.",
 )
-wishes = Workflow("wishes", version="1", graph=in_a_row(ask=ask), triggers=[On("wish.made")])
-fragile = Workflow("fragile", version="1", graph=in_a_row(need=need), triggers=[On("file.needed")])
-naps = Workflow("naps", version="1", graph=in_a_row(nap=nap), triggers=[On("nap.wanted")])
+wishes = Workflow("wishes", version="1", graph=in_a_row(ask=ask), triggers=[On("wish.made", trusted=True)])
+fragile = Workflow("fragile", version="1", graph=in_a_row(need=need), triggers=[On("file.needed", trusted=True)])
+naps = Workflow("naps", version="1", graph=in_a_row(nap=nap), triggers=[On("nap.wanted", trusted=True)])

@@ -7,13 +7,15 @@ its system by itself: calling it hands its arguments to the gate of the running 
 from __future__ import annotations
 
 import asyncio
+import enum
 import functools
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar, get_type_hints, overload
+from types import NoneType
+from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
 from pydantic_core import to_jsonable_python
@@ -27,6 +29,9 @@ Resource = TypeVar("Resource")
 #: No argument string is longer, whatever the tool says: a person has to be able to read what is approved.
 LONGEST_STRING = 20_000
 
+#: The tools through which models answer. They only advise, so every node may call them, and nobody else bears the name.
+MODELS = frozenset({"model.ask", "model.chat"})
+
 
 class ToolClass(Documented):
     """What a repeat of the call would do: it decides what happens after a crash between intent and result."""
@@ -35,6 +40,14 @@ class ToolClass(Documented):
     KEYED = "keyed", "the provider honours our idempotency key; repeated with the same key"
     VERIFIABLE = "verifiable", "it can be read back whether it happened; read back before a repeat"
     PLAIN = "plain", "neither; after a crash in the call a person is asked"
+
+
+class Role(Documented):
+    """What an argument of a write decides. Written beside its type: `to: Annotated[str, Role.DESTINATION]`."""
+
+    DESTINATION = "destination", "says who or what is reached; untrusted data may not choose it"
+    AMOUNT = "amount", "says how much; untrusted data may not choose it"
+    CONTENT = "content", "is read by somebody outside; it may be untrusted, and is cleaned before it leaves"
 
 
 class ToolError(EventwrightError, RuntimeError):
@@ -105,6 +118,8 @@ class Call:
     idempotency_key: str
     attempt: int
     resources: Resources = field(repr=False, default_factory=Resources)
+    #: A budget asks for the cheaper way, where there is one.
+    economy: bool = False
 
     def use(self, kind: type[Resource]) -> Resource:
         """The client of this class. Raises ResourceMissing."""
@@ -118,7 +133,13 @@ class GateProtocol(Protocol):
     #: The thread that the loop runs in.
     thread: threading.Thread
 
-    async def call(self, tool: Tool, arguments: Mapping[str, Any]) -> Any: ...
+    async def call(self, tool: Tool, arguments: Mapping[str, Any], *, ordinal: str | None = None) -> Any:
+        """Make the call; `ordinal` tells it from others of the same tool where their order may change."""
+        ...
+
+    def for_model(self, text: str) -> str:
+        """The text as a model may read it: without what the workflow keeps from models."""
+        ...
 
 
 current_gate: ContextVar[GateProtocol | None] = ContextVar("eventwright_gate", default=None)
@@ -132,6 +153,14 @@ def gate_for(name: str) -> GateProtocol:
     return gate
 
 
+@dataclass(frozen=True)
+class Undo:
+    """How a write is taken back: by another tool, with arguments made from the call's own and its result."""
+
+    tool: Tool
+    arguments: Callable[[Any, Any], dict[str, Any]]
+
+
 class Tool:
     """A typed door to a system outside. Made by `@tool`.
 
@@ -139,6 +168,12 @@ class Tool:
         name: the exact name that a policy names, `module.function` for ours.
         tool_class: read, keyed, verifiable or plain.
         arguments: a strict pydantic model of the parameters (no extra fields, finite numbers, bounded strings).
+        roles: what each argument of a write decides; one that is not marked counts as a destination, unless its type
+            is closed (a bool, an enum, a Literal).
+        trusted: whether what it returns are records of our own; what any other tool returns is untrusted.
+        sensitive: whether it returns personal or confidential data.
+        undo: how a call is taken back.
+        advises: whether it is a model, whose answers are advice and change nothing by themselves.
     """
 
     def __init__(
@@ -148,16 +183,26 @@ class Tool:
         name: str,
         tool_class: ToolClass,
         verify: Callable[..., Awaitable[Any]] | None = None,
+        trusted: bool = False,
+        sensitive: bool = False,
+        undo: Undo | None = None,
     ) -> None:
         if (tool_class is ToolClass.VERIFIABLE) != (verify is not None):
             raise TypeError(f"tool {name!r}: writes='verifiable' and verify= belong together")
+        if undo is not None and tool_class is ToolClass.READ:
+            raise TypeError(f"tool {name!r} reads; there is nothing to undo")
+        self.advises = name in MODELS
+        if self.advises and not function.__module__.startswith("eventwright.tools."):
+            raise TypeError(f"the name {name!r} is taken by our own models; give this tool another: @tool(name=...)")
         self.function, self.name, self.tool_class, self.verify_function = function, name, tool_class, verify
+        self.trusted, self.sensitive, self.undo = trusted, sensitive, undo
         self.signature = inspect.signature(function)
         if not inspect.isroutine(function):
             raise TypeError(f"tool {name!r}: @tool takes a function, not {function!r}")
         hints = get_type_hints(function, include_extras=True)
         self._wants_call = hints.get("call") is Call
         self.arguments = _argument_model(name, self.signature, hints)
+        self.roles = roles_of(self.arguments, hints, writes=self.writes)
         self._result = TypeAdapter[Any](hints.get("return", Any))
         functools.update_wrapper(self, function)
 
@@ -248,6 +293,38 @@ def _argument_model(name: str, signature: inspect.Signature, hints: dict[str, An
     return create_model(f"{name} arguments", __config__=config, **fields)
 
 
+def roles_of(arguments: type[BaseModel], hints: Mapping[str, Any], *, writes: bool) -> dict[str, Role]:
+    """What each argument decides. Nobody said so of an open type of a write: then it may decide everything."""
+    roles = {}
+    for name in arguments.model_fields:
+        marked = _marked(hints[name])
+        if marked is not None:
+            roles[name] = marked
+        elif writes and not _is_closed(hints[name]):
+            roles[name] = Role.DESTINATION
+    return roles
+
+
+def _marked(hint: Any) -> Role | None:
+    """The role that is written beside a type, also inside `... | None`."""
+    parts = (*getattr(hint, "__metadata__", ()), *get_args(hint))
+    own = next((part for part in parts if isinstance(part, Role)), None)
+    return own or next((role for part in get_args(hint) if (role := _marked(part)) is not None), None)
+
+
+def _is_closed(hint: Any) -> bool:
+    """Whether a type has few values, all of them the author's."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        return _is_closed(get_args(hint)[0])
+    if origin is Literal or hint in (bool, NoneType):
+        return True
+    if isinstance(hint, type):
+        return issubclass(hint, enum.Enum)
+    parts = get_args(hint)
+    return bool(parts) and all(_is_closed(part) for part in parts) and origin not in (list, tuple, dict, set, frozenset)
+
+
 Writes = Literal["keyed", "verifiable", "plain"]
 
 
@@ -259,6 +336,9 @@ def tool(
     writes: Writes | None = None,
     name: str | None = None,
     verify: Callable[..., Awaitable[Any]] | None = None,
+    trusted: bool = False,
+    sensitive: bool = False,
+    undo: Undo | None = None,
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -267,6 +347,9 @@ def tool(
     writes: Writes | None = None,
     name: str | None = None,
     verify: Callable[..., Awaitable[Any]] | None = None,
+    trusted: bool = False,
+    sensitive: bool = False,
+    undo: Undo | None = None,
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a function a tool: `@tool` for one that reads, `@tool(writes="plain")` for one that writes.
 
@@ -275,9 +358,12 @@ def tool(
             `verify=`, same parameters, returns the result of an earlier call or None) or `plain`.
         name: the name that policies use; default `module.function`.
         verify: reads back whether the call happened.
+        trusted: what it returns are records of our own, which rules may compare with.
+        sensitive: what it returns is personal or confidential.
+        undo: how a call is taken back.
 
     Raises:
-        TypeError: a parameter has no type or no name; `verify` and `writes` do not fit.
+        TypeError: a parameter has no type or no name; `verify`, `undo` and `writes` do not fit.
     """
 
     def make(decorated: Callable[..., Any]) -> Tool:
@@ -287,6 +373,9 @@ def tool(
             name=name or f"{module}.{decorated.__name__}",
             tool_class=ToolClass(writes) if writes else ToolClass.READ,
             verify=verify,
+            trusted=trusted,
+            sensitive=sensitive,
+            undo=undo,
         )
 
     return make(function) if function is not None else make

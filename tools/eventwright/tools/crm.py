@@ -79,7 +79,7 @@ def packaged_accounts() -> Iterator[Account]:
             )
 
 
-@tool
+@tool(trusted=True, sensitive=True)
 async def find_account(email: str, *, call: Call) -> Account | None:
     """Look up the account with this e-mail address."""
     return await call.use(Crm).by_email(email)

@@ -38,7 +38,13 @@ class Reply:
 
 
 async def post_event(
-    address: str, headers: Mapping[str, str], body: bytes, *, key: str | None = None, seconds: float = SECONDS
+    address: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    key: str | None = None,
+    by: str | None = None,
+    seconds: float = SECONDS,
 ) -> Reply:
     """Post an event in structured mode to the API at `address`.
 
@@ -47,17 +53,22 @@ async def post_event(
         headers: of the event.
         body: of the event.
         key: the other service's EVENTWRIGHT_API_KEY.
+        by: in whose name, if not in that which the service knows the caller by.
         seconds: how long to wait for the answer.
 
     Raises:
         Unreachable: nobody answers there, or not in Eventwright's words.
     """
     url = f"{address.rstrip('/')}/v1/events"
-    authorization = {} if key is None else {"Authorization": f"Bearer {key}"}
+    named = httpx.Headers(dict(headers))
+    if key is not None:
+        named["Authorization"] = f"Bearer {key}"
+    if by is not None:
+        named["Eventwright-Actor"] = by
     try:
         # trust_env: the environment belongs to the settings, and a .netrc would put another key in.
         async with httpx.AsyncClient(timeout=seconds, trust_env=False) as client:
-            response = await client.post(url, content=body, headers={**headers, **authorization})
+            response = await client.post(url, content=body, headers=named)
         document = response.json()
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         raise Unreachable(url, str(error) or type(error).__name__) from error

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import SMTP as SMTP_POLICY
 from email.utils import formatdate
+from typing import Annotated
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import aiosmtplib
 from pydantic import BaseModel, ConfigDict
 
 from eventwright.runs.errors import EventwrightError
-from eventwright.tools.contract import Call, NotDone, Permanent, ToolError, tool
+from eventwright.tools.contract import Call, NotDone, Permanent, Role, ToolError, tool
 
 #: The plain form of RFC 5321, section 4.1.2. Quotes, comments, lists and angle brackets have no place in it.
 ADDRESS = re.compile(
@@ -240,6 +241,12 @@ async def _leave(client: aiosmtplib.SMTP) -> None:
 
 
 @tool(writes="plain")
-async def send(to: str, subject: str, body: str, *, call: Call) -> Sent:
+async def send(
+    to: Annotated[str, Role.DESTINATION],
+    subject: Annotated[str, Role.CONTENT],
+    body: Annotated[str, Role.CONTENT],
+    *,
+    call: Call,
+) -> Sent:
     """Send a plain-text e-mail to one address."""
     return await call.use(Mailer).send(to, subject, body, idempotency_key=call.idempotency_key)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from langchain_core.language_models import BaseChatModel
-
+from eventwright.tools.building import Models
 from eventwright.tools.contract import Call, tool
-from eventwright.tools.models import Answer, Question, ask
+from eventwright.tools.models import Answer, Question
 
 
 @tool(name="model.ask")
 async def ask_model(question: Question, *, call: Call) -> Answer:
-    """Ask the chat model of this process one question."""
-    model = call.use(BaseChatModel)  # type: ignore[type-abstract]  # looked up by class, never made here
-    return await ask(model, question)
+    """Ask the chat model of this process one question; its cheaper one where a budget asks for economy."""
+    return await Models.of(call.resources).ask(question, economy=call.economy)

@@ -35,8 +35,9 @@ from eventwright.runs.checkpoints import CheckpointSaver
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.migrate import current, newest
 from eventwright.runs.store import Store
+from eventwright.tools.building import DEFAULT_MODEL, build_prices
 from eventwright.tools.mail import Server
-from eventwright.tools.models import DEFAULT_MODEL
+from eventwright.tools.prices import PricesUnusable
 
 Status = Literal["ok", "warn", "fail"]
 
@@ -219,10 +220,20 @@ async def _due(settings: Settings) -> Finding:
 
 def _model(settings: Settings) -> Finding:
     model = settings.model_settings
+    try:
+        prices = build_prices(model)
+    except PricesUnusable as error:
+        return Finding("model", "fail", line(error, 300), "look at EVENTWRIGHT_PRICES")
     if not (model.api_key or model.base_url):
         return Finding("model", "warn", "the offline model answers, by keywords", "set OPENAI_API_KEY for a real one")
     place = without_password(model.base_url) if model.base_url else "OpenAI"
-    return Finding("model", "ok", f"{model.model or DEFAULT_MODEL} at {place} (not called)")
+    names = [model.model or DEFAULT_MODEL, *filter(None, [model.fallback, model.cheaper])]
+    unpriced = [name for name in names if prices.price(name) is None]
+    detail = f"{', '.join(names)} at {place} (not called)"
+    if unpriced:
+        advice = "EVENTWRIGHT_PRICES names a table that has one; without, a budget on cost refuses the call"
+        return Finding("model", "warn", f"{detail}; no price for {', '.join(unpriced)}", advice)
+    return Finding("model", "ok", detail)
 
 
 async def _mail(settings: Settings) -> Finding:

@@ -12,9 +12,9 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eventwright.app.commands.console import AsJson, perform, show, show_json
+from eventwright.app.commands.console import AsJson, By, perform, show, show_json
 from eventwright.app.commands.runs import LOOK, REPAIR
-from eventwright.app.commands.session import opened, read_settings, whole_id
+from eventwright.app.commands.session import opened, read_settings, whoami, whole_id
 from eventwright.runs.event import new_id
 from eventwright.runs.records import EventState
 
@@ -43,6 +43,7 @@ def send(
             metavar="URL", help="The API of another machine, with EVENTWRIGHT_API_KEY; by default this database."
         ),
     ] = None,
+    by: By = None,
     as_json: AsJson = False,
 ) -> None:
     """Send events.
@@ -73,7 +74,7 @@ def send(
             else:
                 raw = stream.read() if data is None else data.encode(errors="surrogateescape")
                 items = _composed(attributes | {"payloadversion": payload_version}, raw)
-            told = await _send_all(items, to)
+            told = await _send_all(items, to, by and whoami(by))
         if as_json:
             show_json({"events": told})
         else:
@@ -106,7 +107,7 @@ def _composed(attributes: dict[str, Any], raw: bytes) -> Iterable[Event | Proble
     return read_events({"content-type": STRUCTURED}, event.encode()).items
 
 
-async def _send_all(items: Iterable[Event | Problem], to: str | None) -> list[dict[str, Any]]:
+async def _send_all(items: Iterable[Event | Problem], to: str | None, by: str | None) -> list[dict[str, Any]]:
     """Send one after the other, into our database or to an API. What became of each, as the API would say it."""
     from eventwright.app.sending import NotAccepted, send
     from eventwright.app.web.access import key_of
@@ -121,7 +122,7 @@ async def _send_all(items: Iterable[Event | Problem], to: str | None) -> list[di
                 told.append({"id": None, "source": None, "error": item.document()})
                 continue
             try:
-                told.append(await send(item, to=door, key=key))
+                told.append(await send(item, to=door, key=key, by=by))
             except NotAccepted as refused:
                 told.append({"id": item.id, "source": item.source, "error": refused.problem})
     return told

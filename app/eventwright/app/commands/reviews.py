@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,11 +50,12 @@ async def _show_reviews(app: App, found: list[Review], limit: int, *, as_json: b
     from eventwright.app.web.models import ReviewPage
 
     page = found[:limit]
+    agreed = await app.store.agreed(page)
     if as_json:
-        items = [Answer.model_validate(review) for review in page]
+        items = [Answer.of(review, agreed.get(review.id, ())) for review in page]
         show_json(ReviewPage(items=items, next=page[-1].id if len(found) > limit else None))
     else:
-        show(reviews_screen(page, await app.store.now(), more=len(found) > limit))
+        show(reviews_screen(page, await app.store.now(), more=len(found) > limit, agreed=agreed))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -74,7 +76,8 @@ def decide(
     """Answer a question.
 
     One answer wins and is final. On a terminal you see what it is about and
-    are asked back.
+    are asked back. Where several people must agree, each of them answers one
+    of the questions about the call; one no is enough.
 
       [cyan]eventwright decide 8b21d0aa approve[/]
       [cyan]eventwright decide 8b21d0aa reject --comment "not within 30 days"[/]
@@ -99,7 +102,8 @@ def decide(
                 await _ask_back(app, asked, decision)
             # What was shown is what is decided about: if it changed meanwhile, the digest gives it away.
             decided = await app.engine.decide(asked.id, decision, digest=asked.digest)
-            _show_decided(decided, as_json=as_json)
+            agreed = (await app.store.agreed([decided])).get(decided.id, ())
+            _show_decided(decided, agreed, as_json=as_json)
 
     perform(work(), as_json=as_json)
 
@@ -110,20 +114,21 @@ async def _ask_back(app: App, asked: Review, decision: Decision) -> None:
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return
-    show(review_screen(asked, await app.store.now(), with_answers=False))
+    agreed = (await app.store.agreed([asked])).get(asked.id, ())
+    show(review_screen(asked, await app.store.now(), with_answers=False, agreed=agreed))
     given = decision.arguments if decision.type is DecisionType.EDIT else decision.response
     said = "" if given is None else f" {compact(given)}"
     sure(f"\n{decision.type}{said}, as {decision.by}?", yes=False)
 
 
-def _show_decided(decided: Review, *, as_json: bool) -> None:
+def _show_decided(decided: Review, agreed: Sequence[str], *, as_json: bool) -> None:
     from eventwright.app.commands.screens import decided_screen
     from eventwright.app.web.models import Review as Answer
 
     if as_json:
-        show_json(Answer.model_validate(decided))
+        show_json(Answer.of(decided, agreed))
     else:
-        show(decided_screen(decided))
+        show(decided_screen(decided, agreed))
 
 
 def _fits(answer: DecisionType, kind: DecisionType, option: str, given: str | None) -> None:

@@ -21,6 +21,7 @@ from eventwright.app.commands.telling import (
     line,
     next_commands,
     offered,
+    people,
     plain,
     result,
     short,
@@ -247,30 +248,35 @@ def effects_table(effects: Sequence[Effect]) -> Table:
 # -- reviews ---------------------------------------------------------------------------------------------------------
 
 
-def reviews_screen(reviews: Sequence[Review], now: datetime, *, more: bool) -> RenderableType:
-    """Questions, each with its answers as commands; `more` says that there are others."""
+def reviews_screen(
+    reviews: Sequence[Review], now: datetime, *, more: bool, agreed: Mapping[str, Sequence[str]] | None = None
+) -> RenderableType:
+    """Questions, each with its answers as commands; `more` says that there are others, `agreed` who has said yes."""
     if not reviews:
         return Text("Nobody is asked anything.")
-    parts = spaced(review_screen(review, now) for review in reviews)
+    parts = spaced(review_screen(review, now, agreed=(agreed or {}).get(review.id, ())) for review in reviews)
     if more:
         parts += [Text(), commands([f"eventwright reviews --limit {2 * len(reviews)}"])]
     return Group(*parts)
 
 
-def decided_screen(review: Review) -> RenderableType:
+def decided_screen(review: Review, agreed: Sequence[str] = ()) -> RenderableType:
     """A decision that was taken."""
     decision = review.decision
     said = f"{decision.type} by {line(decision.by)}" if decision else str(review.state)
     head = mark("green", f"{said}: {line(review.question, 100)}")
-    return Group(head, Text(), commands([f"eventwright run {short(review.run_id)}"]))
+    shared = [Text(f"  {people(review, agreed)}")] if review.people > 1 else []
+    return Group(head, *shared, Text(), commands([f"eventwright run {short(review.run_id)}"]))
 
 
-def review_screen(review: Review, now: datetime, *, with_answers: bool = True) -> RenderableType:
+def review_screen(
+    review: Review, now: datetime, *, with_answers: bool = True, agreed: Sequence[str] = ()
+) -> RenderableType:
     """One question: what would happen, why it is asked, until when, and how to answer."""
     place = f"  {line(review.workflow)} › {line(review.node)}  run {short(review.run_id)}"
     head = Text.assemble((short(review.id), ID), (f"  {review.kind}", "yellow"), (place, "dim"))
     parts: list[RenderableType] = [head, Text(f"  {plain(review.question)}")]
-    rows = list(_about(review, now))
+    rows = [*_about(review, now), *_deciders(review, agreed)]
     if rows:
         parts.append(facts((f"  {name}", value) for name, value in rows))
     if review.state is ReviewState.OPEN and with_answers:
@@ -301,6 +307,15 @@ def _about(review: Review, now: datetime) -> Iterable[tuple[str, RenderableType]
         yield "deadline", Text(f"{clock(review.deadline)} ({when(review.deadline, now)}), then: {line(default)}")
     if review.decision is not None:
         yield review.state, Text(decision_line(review, now))
+
+
+def _deciders(review: Review, agreed: Sequence[str]) -> Iterable[tuple[str, RenderableType]]:
+    if review.people > 1:
+        yield "people", Text(people(review, agreed))
+    if review.approvers:
+        yield "may decide", Text(line(", ".join(review.approvers)))
+    if review.barred:
+        yield "may not", Text(line(", ".join(review.barred)))
 
 
 def decision_line(review: Review, now: datetime) -> str:

@@ -88,10 +88,11 @@ def whoami(by: str | None) -> str:
         BadName: it could be taken for one of ours, or cannot stand in a journal.
     """
     from eventwright.app.web.access import LONGEST_NAME, OURS, local_user
+    from eventwright.runs.records import person
 
     if by is None:
         return local_user()
     name = by.strip()
-    if not name or len(name) > LONGEST_NAME or not name.isprintable() or name.lower() in OURS:
+    if not name or len(name) > LONGEST_NAME or not name.isprintable() or person(name) in OURS:
         raise BadName(by, LONGEST_NAME)
     return name

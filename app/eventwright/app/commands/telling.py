@@ -128,7 +128,7 @@ def why(run: Run, now: datetime, asked: Sequence[Review] = ()) -> str:
             return f"a worker has it: {line(run.worker)}{ending}"
         case RunState.PENDING_APPROVAL:
             if not asked:
-                return "was answered, goes on soon" if run.due_at else "waits for a person"
+                return "waits for a person" if run.asks else "was answered, goes on soon"
             more = f" (and {len(asked) - 1} more)" if len(asked) > 1 else ""
             return line(asked[0].question) + more
         case RunState.WAITING:
@@ -166,6 +166,12 @@ def answers(review: Review) -> dict[DecisionType, str]:
     if review.state is not ReviewState.OPEN:
         return {}
     return {answer: _answer(review, answer) for answer in review.allowed}
+
+
+def people(review: Review, agreed: Sequence[str]) -> str:
+    """How many of the people who must agree have done so, and who: `1 of 2 people (ann)`."""
+    names = f" ({line(', '.join(agreed))})" if agreed else ""
+    return f"{len(agreed)} of {review.people} people have agreed{names}"
 
 
 def _answer(review: Review, answer: DecisionType) -> str:
@@ -272,7 +278,9 @@ def _transition(entry: JournalEntry) -> tuple[str, Tone]:
     origin = data.get("from")
     match data.get("to"):
         case "received" if origin is None:
-            return f"event {line(data.get('type'))} {line(data.get('event'))} from {line(data.get('source'))}", "plain"
+            sender = f", sent by {line(data['principal'])}" if data.get("principal") else ""
+            told = f"event {line(data.get('type'))} {line(data.get('event'))} from {line(data.get('source'))}{sender}"
+            return told, "plain"
         case "received" if "replay" in data:
             return f"{by} replays it {line(data['replay'])}", "plain"
         case "received":

@@ -61,7 +61,7 @@ class Scene:
     def at_rest(self) -> bool:
         """Whether nothing moves by itself any more."""
         moving = (RunState.RECEIVED, RunState.PROCESSING, RunState.RETRYING, RunState.WAITING)
-        answered = [run for _, run in self.in_state(RunState.PENDING_APPROVAL) if run.due_at is not None]
+        answered = [run for _, run in self.in_state(RunState.PENDING_APPROVAL) if not run.asks]
         return not self.in_state(*moving) and not answered
 
 

@@ -24,7 +24,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from eventwright.app.settings import Settings
 from eventwright.app.web.refusals import problem_response
 from eventwright.app.wire.problems import Problem, ProblemType, Refused
+from eventwright.queue.intake import DEAD_LETTER
 from eventwright.runs.errors import EventwrightError
+from eventwright.runs.records import person
 
 ACTOR = "eventwright-actor"
 #: Characters that a principal's name may have.
@@ -32,7 +34,7 @@ LONGEST_NAME = 200
 #: Who holds the key, and says nothing more.
 KEY_HOLDER = "api-key"
 #: Names that stand in the journal for the service itself.
-OURS = frozenset({KEY_HOLDER, "deadline", "gate", "graph", "intake", "workflow"})
+OURS = frozenset({KEY_HOLDER, DEAD_LETTER, "deadline", "gate", "graph", "intake", "workflow"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -113,7 +115,7 @@ async def principal_of(request: Request) -> Principal:
         raise _bad_actor("stands twice, so it names nobody")
     if not name or len(name) > LONGEST_NAME or not name.isprintable():
         raise _bad_actor(f"must be 1 to {LONGEST_NAME} printable characters")
-    if name.lower() in OURS:
+    if person(name) in OURS:
         raise _bad_actor(f"{name!a} is a name of Eventwright itself")
     return Principal(name, verified=False)
 

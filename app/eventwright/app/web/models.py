@@ -5,7 +5,7 @@ The names of the fields are a contract: they may grow in number, none changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Self
 
@@ -51,6 +51,7 @@ class Event(Answer):
     data: Any
     extensions: dict[str, str]
     received_at: datetime
+    principal: str | None = Field(None, description="in whose name it was sent, where that is known")
 
 
 class StoredEvent(Event):
@@ -254,6 +255,14 @@ class Review(Answer):
     state: ReviewState
     created_at: datetime | None
     decision: Decision | None
+    people: int = Field(1, description="how many different people must agree; so many reviews have this digest")
+    approvers: list[str] = Field([], description="who may decide; everybody if empty")
+    barred: list[str] = Field([], description="who may not: who asked for the call, who edited it")
+    agreed: list[str] = Field([], description="who has agreed so far, where several people must")
+
+    @classmethod
+    def of(cls, review: records.Review, agreed: Sequence[str] = ()) -> Self:
+        return cls.model_validate(vars(review) | {"agreed": list(agreed)})
 
 
 class ReviewPage(Answer):

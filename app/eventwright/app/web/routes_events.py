@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from fastapi import APIRouter, Request
 
 from eventwright.app.composition import App
 from eventwright.app.web import examples
+from eventwright.app.web.access import Who
 from eventwright.app.web.bodies import read, read_body
 from eventwright.app.web.models import Accepted, AcceptedEvent, EventPage, RefusedItem, StoredEvent
 from eventwright.app.web.paging import Cursor, Eventwright, Id, Limit, cut, problems
@@ -64,6 +66,7 @@ _SIGNED: list[dict[str, Any]] = [
 _INTAKE = problems(
     ProblemType.BAD_JSON,
     ProblemType.BAD_EVENT,
+    ProblemType.FORBIDDEN,
     ProblemType.EVENT_CONFLICT,
     ProblemType.TOO_LARGE,
     ProblemType.UNKNOWN_VERSION,
@@ -79,7 +82,7 @@ _INTAKE = problems(
     responses=_INTAKE | problems(ProblemType.UNSUPPORTED_MEDIA_TYPE),
     openapi_extra={"requestBody": _EVENT_BODY},
 )
-async def receive_events(request: Request, app: Eventwright) -> Accepted:
+async def receive_events(request: Request, app: Eventwright, who: Who) -> Accepted:
     """Take in one CloudEvent, or a batch.
 
     It is answered once the event and its runs are committed. The same event again is answered with the same runs.
@@ -87,9 +90,10 @@ async def receive_events(request: Request, app: Eventwright) -> Accepted:
     """
     body = await read_body(request)
     delivery = await read(body, lambda raw: read_events(request.headers, raw))
+    items = [item if isinstance(item, Problem) else replace(item, principal=who.name) for item in delivery.items]
     if delivery.batch:
-        return await _receive_batch(app, delivery.items)
-    (item,) = delivery.items
+        return await _receive_batch(app, items)
+    (item,) = items
     return await _receive(app, _event(item))
 
 

@@ -133,6 +133,5 @@ async def _rested(app: App, run_id: str, seconds: float, request: Request) -> re
 
 
 def _rests(run: records.Run) -> bool:
-    """Whether it is final, failed or asks; a run that got its answer asks no more, it is due."""
-    asks = run.state is RunState.PENDING_APPROVAL and run.due_at is None
-    return asks or run.state in FINAL or run.state is RunState.FAILED
+    """Whether it is final, failed or asks."""
+    return run.asks or run.state in FINAL or run.state is RunState.FAILED

@@ -14,16 +14,20 @@ from pydantic_core import to_jsonable_python
 
 from eventwright.app.wire.strict_json import BadJSON, TooLarge
 from eventwright.graphs.workflow import InvalidPayload, UnknownWorkflow
+from eventwright.queue.compensation import NothingToReconcile
 from eventwright.queue.desk import AlreadyDecided, ReviewClosed, StaleDecision, UnfitDecision
-from eventwright.queue.intake import EventConflict, EventRefused
+from eventwright.queue.intake import EventConflict, EventRefused, ReservedEvent
 from eventwright.queue.migration import BadMigration
 from eventwright.queue.webhooks import BadWebhook, SignatureRefused
 from eventwright.runs.errors import (
+    AlreadyUndone,
     DecisionRefused,
     DuplicateEvent,
     EventwrightError,
     IllegalMove,
+    MayNotDecide,
     StoreUnavailable,
+    UndoRefused,
     UnknownEvent,
     UnknownReview,
     UnknownRun,
@@ -176,6 +180,11 @@ _TOLD: Mapping[type[EventwrightError], ProblemType] = MappingProxyType(
         IllegalMove: ProblemType.ILLEGAL_MOVE,
         BadMigration: ProblemType.BAD_REQUEST,
         UnfitDecision: ProblemType.UNFIT_DECISION,
+        MayNotDecide: ProblemType.FORBIDDEN,
+        ReservedEvent: ProblemType.FORBIDDEN,
+        UndoRefused: ProblemType.ILLEGAL_MOVE,
+        AlreadyUndone: ProblemType.ILLEGAL_MOVE,
+        NothingToReconcile: ProblemType.ILLEGAL_MOVE,
     }
 )
 

@@ -1,0 +1,223 @@
+"""The chat models of a process: which ones there are, and which of them is asked."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from pathlib import Path
+
+import openai
+from langchain_core.language_models import BaseChatModel
+from langchain_openai import ChatOpenAI
+from pydantic import SecretStr
+
+from eventwright.tools.asking import MAX_TOKENS, answer_limit, ask, model_name, request_for
+from eventwright.tools.contract import ResourceMissing, Resources
+from eventwright.tools.models import Answer, Estimate, ModelMisconfigured, ModelUnavailable, Question
+from eventwright.tools.offline_model import OfflineModel
+from eventwright.tools.prices import Prices
+
+#: The model that is asked when there is a key and no model was named.
+DEFAULT_MODEL = "gpt-4.1-mini"
+
+#: Providers want some key even where a server of one's own asks for none.
+NO_KEY = "no-key"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Which models to ask. Without key and base URL it is the offline model alone."""
+
+    model: str | None = None
+    #: Asked when the model does not answer; at the same provider.
+    fallback: str | None = None
+    #: Asked in the model's place when a budget says so; at the same provider.
+    cheaper: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+    #: Seconds for one question, the fallback included.
+    timeout: float = 30
+    #: Tokens that an answer may have.
+    max_tokens: int = MAX_TOKENS
+    #: Whether to ask for the probabilities of tokens.
+    logprobs: bool = False
+    #: A price table instead of the packaged one.
+    prices: Path | None = None
+
+
+def build_model(settings: ModelSettings) -> BaseChatModel:
+    """The chat model of these settings. Connects to nothing yet; give it to `close_model` in the end.
+
+    It never retries by itself: the retries of a run are durable and visible.
+    """
+    if not (settings.api_key or settings.base_url):
+        return OfflineModel()
+    return ChatOpenAI(
+        model=settings.model or DEFAULT_MODEL,
+        api_key=SecretStr(settings.api_key or NO_KEY),
+        base_url=settings.base_url,
+        timeout=settings.timeout,
+        max_retries=0,
+        # Its own connections: the ones that it would share by default outlive every event loop.
+        http_async_client=openai.DefaultAsyncHttpxClient(timeout=settings.timeout),
+    )
+
+
+async def close_model(model: BaseChatModel) -> None:
+    """Close the connections of a model from `build_model`."""
+    if isinstance(model, ChatOpenAI) and model.http_async_client is not None:
+        await model.http_async_client.aclose()
+
+
+def build_prices(settings: ModelSettings) -> Prices:
+    """The price table of these settings. Raises PricesUnusable."""
+    return Prices.packaged() if settings.prices is None else Prices.read(settings.prices)
+
+
+def build_models(settings: ModelSettings) -> Models:
+    """All the models of these settings. Connects to nothing yet; call `close()` in the end.
+
+    Raises:
+        PricesUnusable: the price table is wrong.
+    """
+    is_offline = not (settings.api_key or settings.base_url)
+
+    def other(name: str | None) -> BaseChatModel | None:
+        return None if is_offline or not name else build_model(replace(settings, model=name))
+
+    return Models(
+        primary=build_model(settings),
+        fallback=other(settings.fallback),
+        cheaper=other(settings.cheaper),
+        prices=build_prices(settings),
+        max_tokens=settings.max_tokens,
+        timeout=settings.timeout,
+        logprobs=settings.logprobs,
+    )
+
+
+@dataclass(frozen=True)
+class Models:
+    """The chat models of a process. A resource for tools: `Models.of(call.resources)`.
+
+    Attributes:
+        primary: the model that is asked.
+        fallback: asked in the same call when the primary is not available. Never when it refused or answered badly,
+            for a refusal is an answer; and never when the provider does not accept the request, for then an operator
+            has to act, and would not notice.
+        cheaper: asked in the primary's place when a budget asks for economy. Nothing stands in for it: the fallback
+            might cost what the budget has not.
+        prices: what their calls cost.
+        max_tokens: the limit of an answer's tokens that is sent to the provider.
+        timeout: seconds for a question. With a fallback the primary has half of them, the fallback what is left.
+        logprobs: whether to ask for the probabilities of tokens, for closed questions.
+    """
+
+    primary: BaseChatModel
+    fallback: BaseChatModel | None = None
+    cheaper: BaseChatModel | None = None
+    prices: Prices = field(default_factory=Prices.packaged)
+    max_tokens: int = MAX_TOKENS
+    timeout: float = 30
+    logprobs: bool = False
+
+    @classmethod
+    def of(cls, resources: Resources) -> Models:
+        """The models among the resources, the last ones given. A bare chat model is a primary without the others.
+
+        Raises:
+            ResourceMissing: there is no chat model.
+        """
+        given = [item for item in resources.items if isinstance(item, Models | BaseChatModel)]
+        if not given:
+            raise ResourceMissing(cls)
+        last = given[-1]
+        if isinstance(last, Models):
+            return last
+        before = next((item for item in reversed(given) if isinstance(item, Models)), None)
+        return cls(last) if before is None else replace(before, primary=last, fallback=None, cheaper=None)
+
+    async def ask(self, question: Question, *, economy: bool = False) -> Answer:
+        """Ask once; the answer says which model gave it.
+
+        Args:
+            economy: ask the cheaper model.
+
+        Raises:
+            ModelUnavailable: none of the models answers now.
+            ModelAnswerInvalid: an answer in the wrong form.
+            ModelRefused: the model or its provider will not answer this.
+            ModelMisconfigured: the provider does not accept the request, or there is no cheaper model.
+        """
+        if economy or self.fallback is None:
+            [model] = self._asked(economy=economy)
+            return await self._ask(model, question, self.timeout)
+        started = time.monotonic()
+        try:
+            return await self._ask(self.primary, question, self.timeout / 2)
+        except ModelUnavailable as error:
+            unavailable = error
+        left = self.timeout - (time.monotonic() - started)
+        try:
+            return await self._ask(self.fallback, question, left)
+        except (ModelUnavailable, ModelMisconfigured) as error:
+            # Not for good even if the fallback's name is wrong: the primary may be back.
+            waits = [wait for wait in (unavailable.retry_after, error.retry_after) if wait is not None]
+            raise ModelUnavailable(
+                f"{model_name(self.primary)}: {unavailable}; its fallback {model_name(self.fallback)}: {error}",
+                retry_after=min(waits, default=None),
+            ) from error
+
+    def estimate(self, question: Question, *, economy: bool = False) -> Estimate:
+        """What asking this will take at most, for a budget to set aside.
+
+        It is a bound: a question has no more tokens than bytes (see `Request.tokens`), an answer no more than the
+        limit that is sent to the provider, and where there is a fallback, both models may be asked and paid. It
+        holds as far as the provider keeps to its limit; what was really used stands in the answer.
+
+        Raises:
+            ModelMisconfigured: there is no cheaper model.
+        """
+        estimates = [self._estimate(model, question) for model in self._asked(economy=economy)]
+        unknown = next((one for one in estimates if one.cost is None), None)
+        return Estimate(
+            tokens=sum(one.tokens for one in estimates),
+            cost=sum((one.cost for one in estimates if one.cost is not None), Decimal(0)) if unknown is None else None,
+            currency=self.prices.currency,
+            model=(unknown or estimates[0]).model,
+        )
+
+    async def close(self) -> None:
+        """Close the connections of models from `build_models`."""
+        for model in (self.primary, self.fallback, self.cheaper):
+            if model is not None:
+                await close_model(model)
+
+    def _asked(self, *, economy: bool) -> list[BaseChatModel]:
+        """The models that one question may reach, in their order."""
+        if not economy:
+            return [self.primary] if self.fallback is None else [self.primary, self.fallback]
+        if self.cheaper is not None:
+            return [self.cheaper]
+        if isinstance(self.primary, OfflineModel):
+            return [self.primary]  # nothing is cheaper
+        raise ModelMisconfigured(
+            "a budget asks for a cheaper model and there is none: set EVENTWRIGHT_CHEAPER_MODEL, or Models(cheaper=...)"
+        )
+
+    def _estimate(self, model: BaseChatModel, question: Question) -> Estimate:
+        name, limit = model_name(model), answer_limit(model, self.max_tokens)
+        read = request_for(model, question, logprobs=self.logprobs).tokens
+        cost = self.prices.at_most(name, read, limit)
+        return Estimate(tokens=read + limit, cost=cost, currency=self.prices.currency, model=name)
+
+    async def _ask(self, model: BaseChatModel, question: Question, timeout: float) -> Answer:
+        return await ask(
+            model,
+            question,
+            timeout=timeout,
+            max_tokens=self.max_tokens,
+            logprobs=self.logprobs,
+            prices=self.prices,
+        )
