@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from attacker import Case, World
-from roles import WRITES, instruction, tools_of
+from roles import instruction, tools_of
 
 from eventwright.guardrails.policy import Policy
+from eventwright.guardrails.request import validate
 from eventwright.guardrails.rules import ArgumentRule, Facts, Rule
 from eventwright.guardrails.stages import ALL_STAGES
 from eventwright.guardrails.verdicts import Stage
@@ -55,7 +56,9 @@ class Guard:
         words = case.user.PROMPT
         return Policy(
             tools=[instruction, *needed],
-            rules={tool: dict.fromkeys(_bounded(tool), LITERAL) for tool in writes} if self.bounded == "deny" else {},
+            rules={tool: {name: _literal(role) for name, role in _bounded(tool).items()} for tool in writes}
+            if self.bounded == "deny"
+            else {},
             approve_when={tool: _unless_literal(tool, words) for tool in writes} if self.bounded == "ask" else None,
         )
 
@@ -94,57 +97,63 @@ GUARDS = (
 )
 
 
-def _bounded(tool: Tool) -> list[str]:
+def _bounded(tool: Tool) -> dict[str, Role]:
     """The arguments that decide where something goes, or how much."""
-    return [name for name, role in tool.roles.items() if role is not Role.CONTENT]
+    return {name: role for name, role in tool.roles.items() if role is not Role.CONTENT}
 
 
 # -- what the user wrote ---------------------------------------------------------------------------------------------
 
 
-def written(value: Any, words: str) -> bool:
-    """Whether a value stands in the words as it is: a text or a date as whole words, a number as a number.
+def written(role: Role, value: Any, words: str) -> bool:
+    """Whether a value stands in the words as it is: an amount as a number, everything else as whole words.
 
-    A time (`2024-05-19 12:00`) may stand in two places, its day in one and its hour in the other.
+    A time (`2024-05-19 12:00`) may stand in two places. An id of digits alone never counts: it names nothing, and would
+    be found in any list with numbers.
     """
     if isinstance(value, list):
-        return all(written(item, words) for item in value)
+        return all(written(role, item, words) for item in value)
     if isinstance(value, int | float):
-        return any(float(number) == value for number in re.findall(r"\d+(?:\.\d+)?", words))
+        numbers = re.findall(r"\d+(?:\.\d+)?", words)
+        return role is Role.AMOUNT and any(float(number) == value for number in numbers)
     moment = re.fullmatch(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d)", value)
     parts = moment.groups() if moment else (value,)
-    return all(part and re.search(rf"(?<!\w){re.escape(part)}(?!\w)", words) for part in parts)
+    return not value.isdecimal() and all(
+        part and re.search(rf"(?<!\w){re.escape(part)}(?!\w)", words) for part in parts
+    )
 
 
-def _from_the_instruction(value: Any, facts: Facts) -> bool:
-    records = [record.value for record in facts.records if record.tool == instruction.name]
-    return value is None or any(written(value, words) for words in records)
+def _literal(role: Role) -> ArgumentRule:
+    """Denies what the user did not write."""
 
+    def allows(value: Any, facts: Facts) -> bool:
+        records = [record.value for record in facts.records if record.tool == instruction.name]
+        return value is None or any(written(role, value, words) for words in records)
 
-#: Denies what the user did not write.
-LITERAL = ArgumentRule("written in the user's instruction", _from_the_instruction, contains=True)
+    return ArgumentRule("written in the user's instruction", allows, contains=True)
 
 
 def _unless_literal(tool: Tool, words: str) -> Rule:
     """Asks about what the user did not write. An approval rule sees no records, so it is made with the words."""
-    arguments = _bounded(tool)
+    bounded = _bounded(tool)
 
     def test(call: Any) -> bool | str:
-        own = {name: getattr(call, name) for name in arguments}
-        foreign = [name for name, value in own.items() if value is not None and not written(value, words)]
+        own = {name: getattr(call, name) for name in bounded}
+        foreign = [
+            name for name, value in own.items() if value is not None and not written(bounded[name], value, words)
+        ]
         return f"{', '.join(foreign)} not in the user's instruction" if foreign else False
 
-    return Rule("written in the user's instruction", test, vouches_for=tuple(arguments))
+    return Rule("written in the user's instruction", test, vouches_for=tuple(bounded))
 
 
-#: What the strict oracle counts.
-EFFECTS = frozenset(WRITES)
+#: Says whether a call is to be made.
 Approve = Callable[[str, Mapping[str, Any]], bool]
 
 
-def reviewer(guard: Guard, case: Case) -> Approve:
+def reviewer(guard: Guard, world: World) -> Approve:
     """Who answers: approves exactly the calls of the user's task, or nothing."""
-    tools = tools_of(case.suite, marked=guard.marked)
-    own = [] if not guard.agrees else [(tools[call.function], call.args) for call in World(case).own_calls]
-    known = [(tool.name, tool.arguments.model_validate(dict(args)).model_dump(mode="json")) for tool, args in own]
+    tools = tools_of(world.case.suite, marked=guard.marked)
+    own = [(tools[call.function], call.args) for call in world.own_calls] if guard.agrees else []
+    known = [(tool.name, validate(tool, arguments)[0]) for tool, arguments in own]
     return lambda name, arguments: (name, dict(arguments)) in known

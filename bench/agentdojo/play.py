@@ -12,9 +12,9 @@ from typing import Any, TypedDict
 
 from agentdojo.functions_runtime import FunctionCall
 from attacker import Case, World
-from guards import EFFECTS, Guard, reviewer
+from guards import Guard, reviewer
 from langgraph.graph import START, StateGraph
-from roles import Worlds, instruction, tools_of
+from roles import WRITES, Worlds, instruction, tools_of
 
 from eventwright.graphs.runner import Runner
 from eventwright.graphs.workflow import On, Workflow, Workflows
@@ -39,7 +39,7 @@ class Outcome:
     useful: bool
     #: AgentDojo's check of the injection.
     harmed: bool
-    #: Injected calls that took place and write.
+    #: By the strict oracle: injected calls that had an effect.
     effects: tuple[str, ...]
     #: How often a person was asked.
     asked: int
@@ -62,7 +62,9 @@ async def play(guard: Guard, cases: Sequence[Case]) -> list[Outcome]:
             async with turn:
                 return await _guarded(engine, worlds, guard, case)
 
-        return await asyncio.gather(*(one(case) for case in cases))
+        async with asyncio.TaskGroup() as tasks:
+            played = [tasks.create_task(one(case)) for case in cases]
+        return [task.result() for task in played]
 
 
 def _alone(case: Case) -> Case:
@@ -74,7 +76,7 @@ def _judged(world: World, asked: int) -> Outcome:
         case=world.case,
         useful=world.case.injection_task is None and world.useful(),
         harmed=world.case.injection_task is not None and world.harmed(),
-        effects=tuple(call.function for call in world.injected_effects(EFFECTS)),
+        effects=tuple(call.function for call in world.injected_effects(WRITES)),
         asked=asked,
     )
 
@@ -139,7 +141,7 @@ async def _engine(guard: Guard, workflows: Sequence[Workflow], worlds: Worlds) -
 
 async def _guarded(engine: Engine, worlds: Worlds, guard: Guard, case: Case) -> Outcome:
     world = worlds.of_case[case.id] = World(case)
-    approve = reviewer(guard, case)
+    approve = reviewer(guard, world)
     data = {"case": case.id, "instruction": case.user.PROMPT}
     receipt = await engine.receive(Event(id=case.id, source="/agentdojo", type=_alone(case).id, data=data))
     run_id = receipt.runs[0].id

@@ -76,11 +76,8 @@ class TestTooMuch:
             await reserve(store, run, "second", of("calls"), of("refunds", "39.51"))
 
         assert (refused.value.scope, refused.value.label) == (digest_of("refunds"), "refunds")
-        assert (refused.value.most, refused.value.used, refused.value.wanted) == (
-            100,
-            Decimal("60.5"),
-            Decimal("39.51"),
-        )
+        amounts = [refused.value.most, refused.value.used, refused.value.wanted]
+        assert amounts == [Decimal(text) for text in ("100", "60.5", "39.51")]
         assert await used(store) == {"refunds": Decimal("60.5")}, "and the other budget was not even opened"
         assert list((await store.history(run.id)).visits) == ["first"]
         assert len(await told(store, run)) == 1
@@ -242,6 +239,20 @@ class TestSettling:
         await release(other, run, "call")
         assert await used(store) == {"cost": 10}
 
+    async def test_that_is_refused_for_another_reason_has_not_happened(self, store: Store) -> None:
+        run = await begin(store)
+        await reserve(store, run, "call", of("cost", 60))
+
+        async def refused() -> None:
+            async with store.write() as tx:
+                tx.settle(run.id, "call")
+                tx.move(run.id, RunState.COMPLETED, actor="test")
+
+        with pytest.raises(IllegalMove):
+            await refused()
+        await release(store, run, "call")
+        assert await used(store) == {"cost": 0}
+
     async def test_of_a_call_that_reserved_nothing_changes_nothing(self, store: Store) -> None:
         run = await begin(store)
         await settle(store, run, "call", cost=10)
@@ -365,7 +376,7 @@ class TestLooking:
 
         budgets = await store.budgets()
         assert [budget.label[:5] for budget in budgets] == ["day 2", "day 2", "day 1", "day 1", "day 0", "day 0"]
-        assert {(budget.used, budget.most) for budget in budgets[:2]} == {(98, 100)}
+        assert {(budget.used, budget.most) for budget in budgets[:2]} == {(Decimal(98), Decimal(100))}
         pages, before = [], None
         while page := await store.budgets(limit=2 if before else 1, before=before):
             pages += page

@@ -172,7 +172,6 @@ class TestWaiting:
                 return {"log": ["swallowed"]}
             return {"log": ["open"]}
 
-        shop.amount = Decimal(0)
         run = await world.send(job(chain(node=node)))
         assert await advance(run) == (RunState.WAITING, shop.opens)
 

@@ -25,16 +25,16 @@ from eventwright.runs.store import Store
 
 
 @pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    async with a_world(database_url) as world:
+async def world(sqlite_url: str) -> AsyncIterator[World]:
+    async with a_world(sqlite_url) as world:
         yield world
 
 
 @pytest.fixture
-async def elsewhere(world: World, database_url: str) -> AsyncIterator[World]:
-    """Another machine on the same database."""
-    async with Store.open(database_url, clock=world.clock) as store:
-        yield World(store, world.clock, world.provider, None)
+async def racing(database_url: str) -> AsyncIterator[tuple[World, World]]:
+    """Two machines on one database, on each of the two."""
+    async with a_world(database_url) as world, Store.open(database_url, clock=world.clock) as store:
+        yield world, World(store, world.clock, world.provider, None)
 
 
 async def pays(state: Any) -> dict[str, Any]:
@@ -76,7 +76,8 @@ class TestOnePerson:
         assert world.provider.calls == []
         assert (await world.store.review(second.id)).state is ReviewState.OPEN
 
-    async def test_racing_in_two_sessions_counts_once(self, world: World, elsewhere: World) -> None:
+    async def test_racing_in_two_sessions_counts_once(self, racing: tuple[World, World]) -> None:
+        world, elsewhere = racing
         workflow = paying()
         elsewhere.deploy(workflow)
         for _ in range(30):
@@ -88,7 +89,8 @@ class TestOnePerson:
                 return_exceptions=True,
             )
             assert sorted(type(answer) for answer in answers if isinstance(answer, Exception)) == [MayNotDecide]
-            assert await run.go_on() and world.provider.done == []
+            assert await run.go_on()
+            assert world.provider.done == []
             [left] = await run.reviews()
             await world.engine.decide(left.id, says("approve", by="bob"))
             assert ended(await run.go_on()) == (RunState.COMPLETED, Outcome.APPROVED)
@@ -170,7 +172,8 @@ class TestOneNo:
         await run.go_on()
         assert world.provider.done == [("pay", "5 ann")]
 
-    async def test_and_a_yes_at_the_same_moment_never_make_the_call(self, world: World, elsewhere: World) -> None:
+    async def test_and_a_yes_at_the_same_moment_never_make_the_call(self, racing: tuple[World, World]) -> None:
+        world, elsewhere = racing
         workflow = paying()
         elsewhere.deploy(workflow)
         for _ in range(10):

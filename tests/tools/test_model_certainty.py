@@ -45,9 +45,9 @@ TOKENS = [
 CAFE = ["café", "cafe", "caf"]
 
 
-async def asked(provider: Provider, said: object, tokens: object, question: Question = QUESTION) -> Answer:
+async def asked(provider: Provider, said: str, tokens: object, question: Question = QUESTION) -> Answer:
     """Ask with logprobs; the provider says this in these tokens."""
-    logprobs = tokens if tokens is None or isinstance(tokens, str) else {"content": tokens, "refusal": None}
+    logprobs = {"content": tokens, "refusal": None}
     async with models_of(provider, spoken(said, logprobs), logprobs=True) as models:
         return await models.ask(question)
 
@@ -64,48 +64,56 @@ def with_first(**more: object) -> list[dict[str, object]]:
     return [TOKENS[0], TOKENS[1] | more, *TOKENS[2:]]
 
 
-@pytest.mark.parametrize(
+MALFORMED: list[Any] = [
+    None,
+    [],
+    TOKENS[1:],
+    TOKENS[:-1],
+    [TOKENS[0], *TOKENS[2:]],
+    [*TOKENS[:2], TOKENS[1], *TOKENS[2:]],
+    list(reversed(TOKENS)),
     "tokens",
-    [
-        None,
-        "none",
-        [],
-        TOKENS[1:],
-        TOKENS[:-1],
-        [TOKENS[0], *TOKENS[2:]],
-        [*TOKENS[:2], TOKENS[1], *TOKENS[2:]],
-        list(reversed(TOKENS)),
-        "tokens",
-        [None],
-        [[]],
-        ["card"],
-        5,
-        {"card": -0.5},
-        with_first(logprob=math.nan),
-        with_first(logprob=-math.inf),
-        with_first(logprob=math.inf),
-        with_first(logprob=0.01),
-        with_first(logprob="-0.5"),
-        with_first(logprob=None),
-        with_first(logprob=True),
-        with_first(logprob=-(10**400)),
-        with_first(bytes=[99, 97]),
-        with_first(bytes=[999]),
-        with_first(bytes=[-1]),
-        with_first(bytes=["c"]),
-        with_first(bytes="card"),
-        with_first(bytes=10**12),
-        with_first(bytes=None, token="crad"),
-        with_first(bytes=None, token=None),
-        with_first(bytes=None, token="\ud800"),
-        [TOKENS[0], {"token": "card"}, *TOKENS[2:]],
-    ],
-)
+    [None],
+    [[]],
+    ["card"],
+    5,
+    {"card": -0.5},
+    with_first(logprob=math.nan),
+    with_first(logprob=-math.inf),
+    with_first(logprob=math.inf),
+    with_first(logprob=0.01),
+    with_first(logprob="-0.5"),
+    with_first(logprob=None),
+    with_first(logprob=False),
+    with_first(logprob=-(10**400)),
+    with_first(bytes=[99, 97]),
+    with_first(bytes=[999]),
+    with_first(bytes=[-1]),
+    with_first(bytes=["c"]),
+    with_first(bytes="card"),
+    with_first(bytes=10**12),
+    with_first(bytes=None, token="crad"),
+    with_first(bytes=None, token=None),
+    with_first(bytes=None, token="\ud800"),
+    [TOKENS[0], {"token": "card"}, *TOKENS[2:]],
+]
+
+
+@pytest.mark.parametrize("tokens", MALFORMED)
+def test_malformed_tokens_have_no_probability(tokens: object) -> None:
+    assert probability_of_value(SAID, tokens) is None
+
+
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # the client is as surprised as we are
-async def test_malformed_probabilities_leave_what_the_model_says_of_itself(provider: Provider, tokens: object) -> None:
-    answer = await asked(provider, SAID, tokens)
-    assert (answer.value, answer.confidence) == ("card_delivery", 0.9)
-    assert (answer.stated_confidence, answer.token_confidence) == (0.9, None)
+async def test_malformed_probabilities_leave_what_the_model_says_of_itself(provider: Provider) -> None:
+    read_as_numbers = [with_first(logprob="-0.5"), with_first(logprob=False)]  # by the client
+    tokens = [one for one in MALFORMED if one not in read_as_numbers]
+    bad = ["none", [], *({"content": one, "refusal": None} for one in tokens)]
+    async with models_of(provider, *(spoken(SAID, logprobs) for logprobs in bad), logprobs=True) as models:
+        for logprobs in bad:
+            answer = await models.ask(QUESTION)
+            assert (answer.value, answer.confidence) == ("card_delivery", 0.9), logprobs
+            assert (answer.stated_confidence, answer.token_confidence) == (0.9, None), logprobs
 
 
 async def test_a_server_that_does_not_know_log_probabilities_is_asked_without_harm(provider: Provider) -> None:
@@ -123,27 +131,24 @@ async def test_a_provider_that_refuses_to_tell_them_says_which_setting_to_look_a
 # An answer in the text may fail in as many ways as one in a call.
 
 
-@pytest.mark.parametrize(
-    ("said", "complaint"),
-    [
-        ("It is about a card.", "no JSON object"),
-        ("", "no JSON object"),
-        (f"```json\n{SAID}\n```", "no JSON object"),
-        (SAID[:-1], "no JSON object"),
-        (SAID + SAID, "no JSON object"),
-        ('{"value": ' + "[" * 200_000, "no JSON object"),
-        ("[]", "is not of type 'object'"),
-        ({**GOOD, "value": "refund"}, "is not one of"),
-        ({**GOOD, "confidence": 2}, r"\$.confidence"),
-        ('{"value": "card_delivery", "confidence": NaN, "reason": ""}', "what JSON cannot"),
-        ({**GOOD, "note": ""}, "Additional properties"),
-    ],
-)
-async def test_a_text_that_is_not_the_form_is_an_invalid_answer(
-    provider: Provider, said: object, complaint: str
-) -> None:
-    with pytest.raises(ModelAnswerInvalid, match=complaint):
-        await asked(provider, said, TOKENS)
+async def test_a_text_that_is_not_the_form_is_an_invalid_answer(provider: Provider) -> None:
+    bad: dict[str, str] = {
+        "It is about a card.": "no JSON object",
+        "": "no JSON object",
+        f"```json\n{SAID}\n```": "no JSON object",
+        SAID[:-1]: "no JSON object",
+        SAID + SAID: "no JSON object",
+        '{"value": ' + "[" * 200_000: "no JSON object",
+        "[]": "is not of type 'object'",
+        json.dumps({**GOOD, "value": "refund"}): "is not one of",
+        json.dumps({**GOOD, "confidence": 2}): r"\$.confidence",
+        json.dumps({**GOOD, "confidence": math.nan}): "what JSON cannot",
+        json.dumps({**GOOD, "note": ""}): "Additional properties",
+    }
+    async with models_of(provider, *map(spoken, bad), logprobs=True) as models:
+        for complaint in bad.values():
+            with pytest.raises(ModelAnswerInvalid, match=complaint):
+                await models.ask(QUESTION)
 
 
 async def test_in_the_text_too_a_cut_is_invalid_and_a_refusal_final(provider: Provider) -> None:
@@ -201,7 +206,8 @@ async def test_thoughts_before_the_answer_and_marks_after_it_do_not_count(provid
 async def test_the_value_is_found_by_its_place_and_not_by_its_words(
     provider: Provider, before: list[str], value: list[str], after: list[str]
 ) -> None:
-    tokens = [(text, -9) for text in before] + [(text, -1) for text in value] + [(text, -9) for text in ["", *after]]
+    spelled = [(value[0], -1), ("", -9), *((text, -1) for text in value[1:])]
+    tokens = [*((text, -9) for text in before), *spelled, *((text, -9) for text in after)]
     answer = await asked(provider, "".join(text for text, _ in tokens), [token(*one) for one in tokens])
     assert answer.token_confidence == sure_of(math.exp(-len(value)))
 

@@ -24,9 +24,8 @@ USAGE = {"prompt_tokens": 31, "completion_tokens": 7, "total_tokens": 38}
 # A provider that counts badly.
 
 
-@pytest.mark.parametrize(
-    "usage",
-    [
+async def test_tokens_that_were_not_counted_or_not_well_cost_unknown_and_not_nothing(provider: Provider) -> None:
+    bad: list[object] = [
         None,
         {},
         {"prompt_tokens": None, "completion_tokens": None},
@@ -39,33 +38,28 @@ USAGE = {"prompt_tokens": 31, "completion_tokens": 7, "total_tokens": 38}
         {**USAGE, "completion_tokens": "many"},
         {**USAGE, "prompt_tokens": 31.5},
         {**USAGE, "prompt_tokens": [31]},
-    ],
-)
-async def test_tokens_that_were_not_counted_or_not_well_cost_unknown_and_not_nothing(
-    provider: Provider, usage: object
-) -> None:
-    async with models_of(provider, counted(usage)) as models:
-        answer = await models.ask(QUESTION)
-    assert answer.value == "card_delivery"
-    assert (answer.input_tokens, answer.output_tokens, answer.cost, answer.currency) == (0, 0, None, None)
-    assert not answer.counted
-    assert ask_model.load(ask_model.dump(answer)) == answer
+    ]
+    async with models_of(provider, *map(counted, bad)) as models:
+        for usage in bad:
+            answer = await models.ask(QUESTION)
+            assert (answer.value, answer.cost, answer.currency) == ("card_delivery", None, None), usage
+            assert (answer.input_tokens, answer.output_tokens, answer.counted) == (0, 0, False), usage
+            assert ask_model.load(ask_model.dump(answer)) == answer
 
 
-@pytest.mark.parametrize("usage", ["many", [1, 2], {"prompt_tokens": 31, "completion_tokens": "many"}])
-async def test_an_answer_whose_count_the_client_cannot_read_is_an_invalid_one(
-    provider: Provider, usage: object
-) -> None:
-    async with models_of(provider, counted(usage)) as models:
-        with pytest.raises(ModelAnswerInvalid):
-            await models.ask(QUESTION)
+async def test_an_answer_whose_count_the_client_cannot_read_is_an_invalid_one(provider: Provider) -> None:
+    bad: list[object] = ["many", [1, 2], {"prompt_tokens": 31, "completion_tokens": "many"}]
+    async with models_of(provider, *map(counted, bad)) as models:
+        for _ in bad:
+            with pytest.raises(ModelAnswerInvalid):
+                await models.ask(QUESTION)
 
 
-@pytest.mark.parametrize("cached", [-5, 32, 10**60, "all", None])
-async def test_tokens_that_cannot_have_been_cached_cost_like_others(provider: Provider, cached: object) -> None:
-    usage = {**USAGE, "prompt_tokens_details": {"cached_tokens": cached}}
-    async with models_of(provider, counted(usage)) as models:
-        assert (await models.ask(QUESTION)).cost == Decimal("0.000118")
+async def test_tokens_that_cannot_have_been_cached_cost_like_others(provider: Provider) -> None:
+    bad = [{**USAGE, "prompt_tokens_details": {"cached_tokens": cached}} for cached in (-5, 32, 10**60, "all", None)]
+    async with models_of(provider, *map(counted, bad)) as models:
+        for usage in bad:
+            assert (await models.ask(QUESTION)).cost == Decimal("0.000118"), usage
 
 
 async def test_a_model_without_a_price_costs_unknown(provider: Provider) -> None:
@@ -177,12 +171,13 @@ async def test_an_answer_may_have_as_many_tokens_as_the_setting_says(provider: P
 
 
 async def test_a_model_that_has_a_lower_limit_of_its_own_keeps_it(provider: Provider) -> None:
-    async with models_of(provider, called(GOOD)) as built:
+    async with models_of(provider, called(GOOD), called(GOOD)) as built:
         assert isinstance(built.primary, ChatOpenAI)
         models = Models(built.primary.model_copy(update={"max_tokens": 50}), max_tokens=100)
         assert built.estimate(QUESTION).tokens - models.estimate(QUESTION).tokens == 2048 - 50
         await models.ask(QUESTION)
-    assert provider.requests[0]["max_completion_tokens"] == 50
+        await Models(built.primary.model_copy(update={"max_tokens": 5_000}), max_tokens=100).ask(QUESTION)
+    assert [request["max_completion_tokens"] for request in provider.requests] == [50, 100]
 
 
 async def test_with_a_fallback_both_models_are_set_aside_for(provider: Provider) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from eventwright.app.commands import admin, events, reviews, runs
+from eventwright.app.commands import admin, amends, budgets, events, policies, reviews, runs
 from eventwright.app.commands.console import AsJson, perform, show, show_json
 from eventwright.app.commands.session import read_settings
 
@@ -153,7 +153,10 @@ def demo(
 
 app.add_typer(events.app)
 app.add_typer(runs.app)
+app.add_typer(amends.app)
 app.add_typer(reviews.app)
+app.add_typer(budgets.app)
+app.add_typer(policies.app)
 app.add_typer(admin.app)
 
 

@@ -15,7 +15,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from eventwright.app.loading import load_workflows
+from eventwright.app.redacting import journal_redaction
 from eventwright.app.settings import Settings
+from eventwright.graphs.recorded_models import recorded_models
 from eventwright.graphs.runner import Runner
 from eventwright.graphs.workflow import Workflow, Workflows
 from eventwright.queue.bells import BellRinger
@@ -32,6 +34,7 @@ from eventwright.tools.contract import Resources
 from eventwright.tools.crm import Crm
 from eventwright.tools.mail import Mailer
 from eventwright.tools.payments import PaymentLedger
+from eventwright.tools.secrets import Secrets
 
 
 @dataclass
@@ -93,9 +96,13 @@ async def open_app(
     async with AsyncExitStack() as stack:
         settings.home.mkdir(parents=True, exist_ok=True)
         await upgrade(settings.database)
-        store = await stack.enter_async_context(Store.open(settings.database))
         declared = Workflows(load_workflows(settings.workflows) if workflows is None else workflows)
-        clients = Resources((*(await _clients(settings, stack) if works else ()), *resources))
+        given = (settings.secrets, *resources)
+        redact = journal_redaction(declared, Secrets.of(Resources(given)))
+        store = await stack.enter_async_context(Store.open(settings.database, redact=redact))
+        clients = Resources((*(await _clients(settings, stack) if works else ()), *given))
+        if works:
+            stack.enter_context(recorded_models())
         engine = Engine(store, declared, Runner(store, clients), worker=process_name(), times=settings.times)
         redis_url = await _redis(settings, stack) if rings else None
         transport: Transport = SilentBell() if redis_url is None else Bell(redis_url)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Self
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from eventwright.queue.engine import Lapse
 from eventwright.tools.building import ModelSettings
+from eventwright.tools.secrets import VARIABLE, Secrets
 
 SHIPPED_WORKFLOWS = "eventwright.graphs.support"
+_SIGNING = re.compile(r"EVENTWRIGHT_WEBHOOK_.+_SECRET")
 
 
 class Settings(BaseSettings):
@@ -79,7 +83,31 @@ class Settings(BaseSettings):
             # would be two events.
             return ()
         name = f"EVENTWRIGHT_WEBHOOK_{source.upper().replace('-', '_')}_SECRET"
-        return tuple(secret.strip() for secret in os.environ.get(name, "").split(",") if secret.strip())
+        return _listed(os.environ.get(name, ""))
+
+    @property
+    def secrets(self) -> Secrets:
+        """What tools may ask for by name, EVENTWRIGHT_SECRET_<NAME>, and our own keys and passwords, which nobody sees.
+
+        Raises:
+            BadSecret: a variable's name or value cannot be used.
+        """
+        named = {
+            variable.removeprefix(VARIABLE).lower(): value
+            for variable, value in os.environ.items()
+            if variable.startswith(VARIABLE) and value
+        }
+        keys = (key.get_secret_value() for key in (self.api_key, self.openai_api_key) if key is not None)
+        urls = (self.database_url, self.redis_url, self.smtp_url, self.openai_base_url or "")
+        passwords = (password for url in urls for password in _passwords(url))
+        signing = (
+            form
+            for variable, value in os.environ.items()
+            if _SIGNING.fullmatch(variable)
+            for secret in _listed(value)
+            for form in (secret, secret.removeprefix("whsec_"))
+        )
+        return Secrets(named, tuple(dict.fromkeys([*keys, *passwords, *signing])))
 
     @model_validator(mode="after")
     def _lease_outlives_heartbeats(self) -> Self:
@@ -115,3 +143,16 @@ class Settings(BaseSettings):
             logprobs=self.model_logprobs,
             prices=Path(self.prices) if self.prices else None,
         )
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _passwords(url: str) -> tuple[str, ...]:
+    """The password in a URL, as it is written and as it is meant."""
+    try:
+        written = urlsplit(url).password
+    except ValueError:
+        return ()  # no URL; who connects to it will say so
+    return () if written is None else (written, unquote(written))

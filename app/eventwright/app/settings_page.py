@@ -16,6 +16,8 @@ Every process reads these from its environment, once, when it starts. Nothing ha
 TAIL = (
     "| `EVENTWRIGHT_WEBHOOK_<SOURCE>_SECRET` | | the signing secrets of the webhook source, comma-separated; all are "
     "active, which is how they are rotated |\n"
+    '| `EVENTWRIGHT_SECRET_<NAME>` | | a secret that a tool asks for with `call.secret("name")`, 8 characters at '
+    "least; hidden in what models read, in journals and in logs |\n"
 )
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from eventwright.app.pictures import Picture, graph_picture, timeline_picture
+from eventwright.app.redacting import journal_redaction
+from eventwright.graphs.recorded_models import recorded_models
 from eventwright.graphs.runner import Runner
 from eventwright.graphs.workflow import Workflow, Workflows
 from eventwright.queue.engine import Engine
@@ -25,6 +27,7 @@ from eventwright.runs.states import FINAL, RunState
 from eventwright.runs.store import Store
 from eventwright.tools.contract import Resources
 from eventwright.tools.offline_model import OfflineModel
+from eventwright.tools.secrets import Secrets
 
 
 class NothingToAnswer(EventwrightError, LookupError):
@@ -152,7 +155,7 @@ async def simulator(
 
     Args:
         workflows: what may be started.
-        resources: clients for tools; without a chat model among them the offline model answers.
+        resources: clients for tools; without a chat model (or `Models`) among them the offline model answers.
         database_url: an empty or migrated database to use instead; it is kept.
     """
     async with AsyncExitStack() as stack:
@@ -160,11 +163,14 @@ async def simulator(
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="eventwright-"))
             database_url = f"sqlite:///{Path(folder) / 'simulation.db'}"
         await upgrade(database_url)
+        stack.enter_context(recorded_models())
         clock = SimulatedClock()
-        store = await stack.enter_async_context(Store.open(database_url, clock=clock))
         # Of two clients of one class the last is used: a chat model among the resources goes before the offline one.
         clients = Resources((OfflineModel(), *resources))
-        yield Engine(store, Workflows(workflows), Runner(store, clients), worker="simulation"), clock
+        declared = Workflows(workflows)
+        redact = journal_redaction(declared, Secrets.of(clients))
+        store = await stack.enter_async_context(Store.open(database_url, clock=clock, redact=redact))
+        yield Engine(store, declared, Runner(store, clients), worker="simulation"), clock
 
 
 class Simulating:

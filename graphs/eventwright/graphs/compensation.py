@@ -118,8 +118,8 @@ def _one_by_one(tools: Doors) -> Callable[[Calls], Any]:
             tool = tools.get((wanted["workflow"], wanted["version"], wanted["tool"]))
             if tool is None:
                 raise Permanent(
-                    f"{wanted['tool']} of {wanted['workflow']} version {wanted['version']} is not loaded here, or names "
-                    "nothing to call any more; load it and replay this run"
+                    f"{wanted['tool']} of {wanted['workflow']} version {wanted['version']} is not loaded here, or "
+                    "names nothing to call any more; load it and replay this run"
                 )
             # Its key tells each call from all others, whatever else the list holds.
             await gate_for(tool.name).call(tool, wanted["arguments"], ordinal=wanted["effect"])

@@ -33,6 +33,7 @@ from eventwright.runs.states import Outcome, Reason
 from eventwright.runs.store import History, Store
 from eventwright.tools.contract import NotDone, Permanent, Resources, ToolClass
 from eventwright.tools.model_tool import ask_model
+from eventwright.tools.secrets import Secrets
 
 #: Errors of the engine itself. They say nothing about the run, which is taken up again when its lease runs out.
 OURS = (LeaseLost, StoreUnavailable)
@@ -115,7 +116,7 @@ class Runner:
         """
         fresh = lease.fence == 1
         history = _NO_PAST if fresh else await self._store.history(run.id)
-        setting = _setting(workflow, run, self._stages)
+        setting = _setting(workflow, run, self._stages, Secrets.of(self._resources))
         segment = Segment.begin(run, lease, self._store, self._resources, history, locate, setting)
         graph, config = self.graph(workflow), _config(run, workflow)
         self.saver.lease(run.thread_id, lease, fresh=fresh, beside={LABELS: segment.labels})
@@ -278,13 +279,13 @@ def _input(workflow: Workflow, segment: Segment) -> dict[str, Any]:
     return given
 
 
-def _setting(workflow: Workflow, run: Run, stages: frozenset[Stage]) -> Setting:
+def _setting(workflow: Workflow, run: Run, stages: frozenset[Stage], secrets: Secrets) -> Setting:
     trigger = workflow.trigger(run.event)
     named = trigger.requester(run.event) if trigger is not None and trigger.requester is not None else None
     return Setting(
         trusted_tools=workflow.trusted_tools(),
         budgets=workflow.budgets,
-        redaction=workflow.redaction,
+        redaction=workflow.redaction.knowing(secrets.literals),
         requesters=tuple(dict.fromkeys(name for name in (run.event.principal, named) if name)),
         stages=stages,
     )

@@ -27,9 +27,12 @@ from langgraph.errors import GraphBubbleUp, GraphInterrupt
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 from langgraph.pregel._utils import find_subgraph_pregel
+from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, Interrupt, TimeoutPolicy
 
+from eventwright.graphs.recorded_models import answering
 from eventwright.graphs.workflow import Workflow
+from eventwright.graphs.wrapping import GuardedToolNode, watched
 from eventwright.guardrails.gate import Gate
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.segment import NodeFailure, Segment
@@ -153,9 +156,10 @@ class Guarded(Placed):
             reads = None if _was_sent() else self._reads
             gate = Gate(segment, node, place, self.policy, asyncio.get_running_loop(), segment.sources(reads))
             try:
-                with _signals():
+                with _signals(), watched():
                     async with gate.opened():
-                        result = await self._inner.ainvoke(input, config, **kwargs)
+                        with answering():
+                            result = await self._inner.ainvoke(input, config, **kwargs)
             except (Exception, asyncio.CancelledError) as error:
                 if isinstance(error, ReplayDiffers) or not isinstance(error, GraphBubbleUp):
                     segment.failures[place] = NodeFailure(node, place, error)
@@ -235,7 +239,9 @@ def guarded_twin(workflow: Workflow, saver: CheckpointSaver) -> CompiledStateGra
     original = workflow.graph
     twin = copy.copy(original)
     channels = frozenset(original.channels)
-    inner = {node: _placed(cast(Any, spec.runnable)) for node, spec in original.nodes.items()}
+    inner = {
+        node: _placed(cast(Any, spec.runnable), workflow.policy(node)) for node, spec in original.nodes.items()
+    }
     twin.nodes = {
         node: _guarded(spec, Guarded(node, inner[node], workflow.policy(node), _reads(original, spec), channels))
         for node, spec in original.nodes.items()
@@ -247,14 +253,17 @@ def guarded_twin(workflow: Workflow, saver: CheckpointSaver) -> CompiledStateGra
     return compiled
 
 
-def _placed(runnable: Runnable[Any, Any]) -> Runnable[Any, Any]:
-    """A compiled graph as a copy whose nodes know where they stand; everything else as it is."""
+def _placed(runnable: Runnable[Any, Any], policy: Policy) -> Runnable[Any, Any]:
+    """A compiled graph as a copy whose nodes know where they stand, a `ToolNode` as one that calls tools through the
+    gate; everything else as it is."""
+    if isinstance(runnable, ToolNode):
+        return GuardedToolNode(runnable, policy.tools)
     if not isinstance(runnable, Pregel):
         return runnable
     nodes = {}
     for name, node in runnable.nodes.items():
-        inner = _placed(node.bound)
-        subgraphs = node.subgraphs if inner is node.bound else [inner]
+        inner = _placed(node.bound, policy)
+        subgraphs = [inner] if isinstance(inner, Pregel) else node.subgraphs
         nodes[name] = node if name == START else node.copy({"bound": Placed(name, inner), "subgraphs": subgraphs})
     return cast(Runnable[Any, Any], runnable.copy({"nodes": nodes}))
 

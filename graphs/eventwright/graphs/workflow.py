@@ -16,8 +16,10 @@ from pydantic import BaseModel, ValidationError
 from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.redaction import Redaction
+from eventwright.guardrails.text import clean_value
 from eventwright.runs.errors import MOST_FAULTS, EventwrightError
 from eventwright.runs.event import Event
+from eventwright.tools.contract import Tool
 
 PayloadModel = type[BaseModel]
 
@@ -89,27 +91,29 @@ class On:
         return event.type == self.type and self.source in (None, event.source)
 
     def parse(self, event: Event) -> Any:
-        """The payload, validated by the model of its version.
+        """The payload without hidden characters, validated by the model of its version.
 
         Raises:
             UnknownPayloadVersion, InvalidPayload: the event is refused, and kept.
         """
+        data = clean_value(event.data)
         if not self.payload:
-            return event.data
+            return data
         try:
             model = self.payload[event.version]
         except KeyError:
             raise UnknownPayloadVersion(event.type, event.version, self.payload) from None
         try:
-            return model.model_validate(event.data)
+            return model.model_validate(data)
         except ValidationError as error:
             raise InvalidPayload(event.type, error) from error
 
     def graph_input(self, event: Event) -> dict[str, Any]:
-        """What the graph starts with."""
+        """What the graph starts with: nothing in it is hidden. The event itself stays as it came."""
         payload = self.parse(event)
         if self.input is not None:
-            return self.input(payload, event)
+            visible = dataclasses.replace(event, data=clean_value(event.data), subject=clean_value(event.subject))
+            return self.input(payload, visible)
         if isinstance(payload, BaseModel):
             return payload.model_dump(mode="json")
         return payload if isinstance(payload, dict) else {"payload": payload}
@@ -130,6 +134,7 @@ class Workflow:
         recursion_limit: how many supersteps one segment may take.
         budgets: how much the calls of all its nodes together may use.
         redaction: what is taken out of texts before a model reads them, before they are journalled, before they leave.
+        must_approve: tools of which `eventwright check` proves that no call is made without an approval.
 
     Raises:
         BadWorkflow: a policy for a node that is not there, a timeout on a synchronous node, ...
@@ -145,6 +150,7 @@ class Workflow:
     recursion_limit: int = field(default=100, kw_only=True)
     budgets: Sequence[Budget] = field(default=(), kw_only=True)
     redaction: Redaction = field(default_factory=Redaction, kw_only=True)
+    must_approve: Sequence[Tool] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or not NAME.fullmatch(self.lane):
@@ -153,6 +159,9 @@ class Workflow:
             )
         if not isinstance(self.graph, StateGraph):
             raise BadWorkflow(f"workflow {self.name!r} takes the StateGraph itself, not {type(self.graph).__name__}")
+        strangers = [tool for tool in self.must_approve if not isinstance(tool, Tool)]
+        if strangers:
+            raise BadWorkflow(f"must_approve takes tools made by @tool, not {strangers[0]!r}")
         for node, policy in self.policies.items():
             if node not in self.graph.nodes:
                 known = ", ".join(sorted(self.graph.nodes))

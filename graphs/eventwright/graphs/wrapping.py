@@ -1,4 +1,4 @@
-"""LangGraph's `ToolNode` behind the gate: in the twin of a graph every tool call of a model goes through its node's gate.
+"""LangGraph's `ToolNode` behind the gate: in the twin of a graph every tool call of a model asks the gate of its node.
 
 The user's `ToolNode` is copied, never changed. Its copy hands each call to the gate, which calls the LangChain tool if
 the node's policy names a tool of ours that wraps exactly this one. A refusal is told to the model, so that an agent may
@@ -9,27 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
+import hashlib
 import re
 import types
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.load import dumpd, load
-from langchain_core.messages import ToolMessage
+from langchain_core.messages import BaseMessage, ToolMessage, message_to_dict, messages_from_dict
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_core.tracers.context import register_configure_hook
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command, Send
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from eventwright.graphs.workflow import BadWorkflow
 from eventwright.guardrails.verdicts import Denied, Rejected
-from eventwright.runs.event import digest_of
+from eventwright.runs.errors import storable
 from eventwright.tools.contract import Tool, ToolClass, gate_for, tool
 from eventwright.tools.langchain_tools import (
     GatedTool,
@@ -39,7 +41,7 @@ from eventwright.tools.langchain_tools import (
     UnfitArguments,
     called_with,
     refuse_past_the_gate,
-    words_of,
+    reply_of,
 )
 
 Answered = ToolMessage | Command[Any]
@@ -48,6 +50,10 @@ Execute = Callable[[ToolCallRequest], Awaitable[Answered]]
 PLAIN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 #: Characters of a name made up by a model that stand in the journal.
 LONGEST_NAME = 64
+
+
+#: Marks a message among recorded JSON.
+MESSAGE = "langchain message"
 
 
 class Watch(BaseCallbackHandler):
@@ -120,7 +126,8 @@ class GuardedToolNode(Runnable[Any, Any]):
         call_id = str(request.tool_call["id"])
         count = _seen.get()[call_id]
         _seen.get()[call_id] += 1
-        ordinal = f"{call_id if PLAIN_ID.fullmatch(call_id) else digest_of(call_id.encode().hex())}.{count}"
+        plain = call_id if PLAIN_ID.fullmatch(call_id) else f"sha256:{_digest(call_id)}"
+        ordinal = f"{plain}.{count}"
 
         async def through_the_gate(asked: ToolCallRequest) -> Answered:
             return await self._through_the_gate(asked, execute, ordinal)
@@ -132,8 +139,9 @@ class GuardedToolNode(Runnable[Any, Any]):
         try:
             if raw is None:
                 await gate_for(call["name"]).call(_unknown(call["name"]), {}, ordinal=ordinal)
-            known = self._doors.get(raw.name) if raw is not None else None
-            door = known if known is not None and known.raw is raw else _door(cast(BaseTool, raw), self._tools)
+                return await execute(request)
+            known = self._doors.get(raw.name)
+            door = known if known is not None and known.raw is raw else _door(raw, self._tools)
             return await execute(request.override(tool=door.for_call(call["args"], ordinal)))
         except (Denied, Rejected, UnfitArguments) as refusal:
             return ToolMessage(content=str(refusal), status="error", name=call["name"], tool_call_id=call["id"])
@@ -164,10 +172,8 @@ class Door(GatedTool):
         invocation = Invocation(injected=injected, call_id=call_id, config=config, read=_read)
         with called_with(invocation):
             result = await gate_for(self.tool.name).call(self.tool, asked, ordinal=self.ordinal)
-        reply = result if isinstance(result, Reply) else Reply(content=words_of(self.tool.dump(result)))
-        if reply.steers is None:
-            return self.message(reply, call_id or "")
-        return _steers(reply.steers)
+        reply = reply_of(self.tool, result)
+        return self.message(reply, call_id or "") if reply.steers is None else _restored(reply.steers)
 
 
 def _door(raw: BaseTool, tools: Sequence[Tool]) -> Door:
@@ -189,13 +195,17 @@ def _door(raw: BaseTool, tools: Sequence[Tool]) -> Door:
     )
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _unknown(name: str) -> Tool:
     """Stands for a tool that a model made up; no policy names it."""
 
     async def nothing() -> None:
         """No tool at all."""
 
-    return tool(name=f"no such tool: {name[:LONGEST_NAME]}")(nothing)
+    return tool(name=f"no such tool: {storable(name[:LONGEST_NAME])}")(nothing)
 
 
 def _in_a_thread(author: Callable[[ToolCallRequest, Callable[[ToolCallRequest], Answered]], Answered]) -> Any:
@@ -223,32 +233,52 @@ def _read(output: Any) -> Reply:
     if isinstance(output, ToolMessage):
         return Invocation().read(output)
     parts = output if isinstance(output, list) else [output]
-    steers = [_command(part) if isinstance(part, Command) else {"message": dumpd(part)} for part in parts]
-    try:
-        _steers(steers)
-    except (NotImplementedError, KeyError, TypeError) as error:
-        raise ValueError(f"a {type(output).__name__} with this in it cannot be recorded: {error}") from error
-    return Reply(steers=steers if isinstance(output, list) else steers[:1], status="success", content="")
+    steers = [_recorded(part) for part in parts]
+    return Reply(steers=steers if isinstance(output, list) else steers[0])
 
 
-def _command(command: Command[Any]) -> dict[str, Any]:
-    goto = command.goto if isinstance(command.goto, list | tuple) else [command.goto]
-    ways = [{"node": way.node, "arg": dumpd(way.arg)} if isinstance(way, Send) else way for way in goto]
-    return {"command": {"graph": command.graph, "update": dumpd(command.update), "goto": ways}}
+def _recorded(part: Any) -> dict[str, Any]:
+    """A message or a command as JSON, if it is the same when it is read again."""
+    if isinstance(part, Command):
+        part = dataclasses.replace(part, goto=list(part.goto) if isinstance(part.goto, tuple) else part.goto)
+        ways = part.goto if isinstance(part.goto, list) else [part.goto]
+        goto = [{"node": way.node, "arg": _as_json(way.arg)} if isinstance(way, Send) else way for way in ways]
+        one = ways is not part.goto
+        steer = {"graph": part.graph, "update": _as_json(part.update), "goto": goto, "one": one}
+    else:
+        steer = {"message": _as_json(part)}
+    if _restored(steer) != part:
+        raise ValueError(f"a {type(part).__name__} that holds more than JSON and messages cannot be recorded")
+    return steer
 
 
-def _steers(steers: Sequence[Mapping[str, Any]]) -> Any:
-    """The messages and commands of a reply, as the tool returned them: one, or a list."""
-    return [_steer(steer) for steer in steers]
-
-
-def _steer(steer: Mapping[str, Any]) -> Any:
+def _restored(steer: Any) -> Any:
+    """What a tool returned for the graph, from the ledger."""
+    if isinstance(steer, list):
+        return [_restored(part) for part in steer]
     if "message" in steer:
-        return load(steer["message"], allowed_objects="messages")
-    recorded = steer["command"]
-    goto = [
-        Send(way["node"], load(way["arg"], allowed_objects="messages")) if isinstance(way, dict) else way
-        for way in recorded["goto"]
-    ]
-    update = load(recorded["update"], allowed_objects="messages")
-    return Command(graph=recorded["graph"], update=update, goto=goto)
+        return _from_json(steer["message"])
+    goto = [Send(way["node"], _from_json(way["arg"])) if isinstance(way, dict) else way for way in steer["goto"]]
+    return Command(graph=steer["graph"], update=_from_json(steer["update"]), goto=goto[0] if steer["one"] else goto)
+
+
+def _as_json(value: Any) -> Any:
+    """JSON in which messages are marked. Raises ValueError for anything that is neither."""
+    if isinstance(value, BaseMessage):
+        return {MESSAGE: _as_json(message_to_dict(value))}
+    if isinstance(value, dict):
+        return {name: _as_json(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(part) for part in value]
+    try:
+        return to_jsonable_python(value)
+    except PydanticSerializationError as error:
+        raise ValueError(f"a tool's word to the graph cannot be recorded: {error}") from error
+
+
+def _from_json(value: Any) -> Any:
+    if isinstance(value, dict) and list(value) == [MESSAGE]:
+        return messages_from_dict([value[MESSAGE]])[0]
+    if isinstance(value, dict):
+        return {name: _from_json(part) for name, part in value.items()}
+    return [_from_json(part) for part in value] if isinstance(value, list) else value

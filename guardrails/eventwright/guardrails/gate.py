@@ -116,9 +116,13 @@ class Gate:
         with self.counted():
             return await judging.judge(self, question)
 
-    def for_model(self, text: str) -> str:
-        """The text as a model may read it: without what the workflow keeps from models."""
-        return self.segment.setting.redaction.for_model(text)
+    def for_model(self, value: Any) -> Any:
+        """A text, or JSON, as a model may read it: without what the workflow keeps from models."""
+        return self.segment.setting.redaction.for_model(value)
+
+    def here(self) -> str:
+        """Where the running code stands in the graph: another place for every visit of a node."""
+        return self.segment.visit(self.node).place
 
     async def _called(self, tool: Tool, raw: Mapping[str, Any], ordinal: str | None) -> Any:
         visit, ordinal = self._enter(tool, ordinal)

@@ -49,12 +49,14 @@ class ArgumentRule:
         allows: whether the rule allows the value; what it raises denies the call.
         version: stands in the verdict beside the name.
         contains: the value can only be one that we know already, so that data which flows there stays with its owner.
+        sources: where it compares with records of the run, whose: names of a tool (empty for a person) and of a node.
     """
 
     name: str
     allows: Callable[[Any, Facts], bool]
     version: str = "1"
     contains: bool = False
+    sources: tuple[tuple[str, str], ...] = ()
 
     def __or__(self, other: ArgumentRule) -> ArgumentRule:
         return ArgumentRule(
@@ -62,6 +64,7 @@ class ArgumentRule:
             allows=lambda value, facts: self.allows(value, facts) or other.allows(value, facts),
             version=self.version if self.version == other.version else f"{self.version}, {other.version}",
             contains=self.contains and other.contains,
+            sources=(*self.sources, *other.sources),
         )
 
 
@@ -125,7 +128,7 @@ def _recorded(tool: str, path: str, at: str, name: str) -> ArgumentRule:
         records = (record for record in facts.records if (record.tool, record.node) == (tool, at))
         return any(_same(value, found) for record in records for found in _at(record.value, path.split(".")))
 
-    return ArgumentRule(name, allows, contains=True)
+    return ArgumentRule(name, allows, contains=True, sources=((tool, at),))
 
 
 def _at(value: Any, path: Sequence[str]) -> Iterator[Any]:
@@ -169,7 +172,8 @@ class Rule:
         test: see `Test`.
         version: stands in the verdict and in the review.
         vouches_for: arguments that the rule bounds when it asks nobody: untrusted data may choose them up to there.
-        always: whether it asks about every call; `eventwright check` needs that for a proof.
+        always: whether it asks about every call, whatever its test says; `eventwright check` needs that for a proof.
+        people: how many people it asks for at least, when it asks.
     """
 
     name: str
@@ -177,15 +181,16 @@ class Rule:
     version: str = "1"
     vouches_for: tuple[str, ...] = ()
     always: bool = False
+    people: int = 1
 
     def asks(self, arguments: BaseModel) -> Ask | None:
         """Why people must be asked and how many, or None."""
         answer = self.test(arguments)
         if answer is False or answer is None:
-            return None
+            return Ask(self.name, self.people) if self.always else None
         if isinstance(answer, Ask):
-            return answer
-        return Ask(answer if isinstance(answer, str) else self.name)
+            return replace(answer, people=max(self.people, answer.people))
+        return Ask(answer if isinstance(answer, str) else self.name, self.people)
 
 
 def as_rule(test: Rule | Test) -> Rule:
@@ -217,12 +222,7 @@ def above(argument: str, limit: Limit, *, by: str | None = None) -> Rule:
 def two_people(rule: Rule | Test) -> Rule:
     """The same rule, but two people must approve: not the one who asked for the call, nor one who edited it."""
     single = as_rule(rule)
-
-    def test(arguments: Any) -> bool | Ask:
-        ask = single.asks(arguments)
-        return False if ask is None else replace(ask, people=max(2, ask.people))
-
-    return replace(single, name=f"{single.name}, by two people", test=test)
+    return replace(single, name=f"{single.name}, by two people", people=max(2, single.people))
 
 
 always = Rule("always", lambda _arguments: "every call of this tool is approved by a person", always=True)

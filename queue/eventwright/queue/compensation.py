@@ -383,8 +383,9 @@ def _instead(run: Run, unknown: Sequence[Effect]) -> str:
     if not unknown:
         return "it is known of every write whether it happened"
     ways = {
-        ToolClass.KEYED: f"repeated with the same key it takes effect once; replay the run: eventwright replay {run.id}",
+        ToolClass.KEYED: f"repeated with its key it takes effect once; replay the run: eventwright replay {run.id}",
         ToolClass.VERIFIABLE: "its tool is not loaded here",
         ToolClass.PLAIN: "only a person can find out; replay the run to be asked, or answer: eventwright reviews",
     }
-    return "; ".join(f"{effect.tool} is {effect.tool_class}: {ways[ToolClass(effect.tool_class)]}" for effect in unknown)
+    told = (f"{effect.tool} is {effect.tool_class}: {ways[ToolClass(effect.tool_class)]}" for effect in unknown)
+    return "; ".join(dict.fromkeys(told))

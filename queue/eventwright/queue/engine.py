@@ -213,14 +213,14 @@ class Engine:
         return await self._compensation.ledger(await self.store.run(run_id))
 
     async def undo(self, run_id: str, *, by: str, effects: Collection[str] | None = None) -> Run:
-        """Have what a run did taken back, by a run of its own; see `Compensation.undo` for what may be wrong with it."""
+        """Have what a run did taken back, by a run of its own; see `Compensation.undo` for what may be wrong."""
         run = await self._compensation.undo(run_id, by=by, effects=effects)
         self._news()
         return run
 
     async def reconcile(self, run_id: str, *, by: str) -> Run:
         """Have the writes that nobody knows to have happened read back, by a run of its own; see
-        `Compensation.reconcile` for what may be wrong with it."""
+        `Compensation.reconcile` for what may be wrong."""
         run = await self._compensation.reconcile(run_id, by=by)
         self._news()
         return run

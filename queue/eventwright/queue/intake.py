@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from eventwright.graphs.workflow import InvalidPayload, On, UnknownPayloadVersion, Workflow, Workflows
+from eventwright.guardrails.text import hidden_in
 from eventwright.runs.errors import DuplicateEvent, EventwrightError
 from eventwright.runs.event import Event, canonical, new_id
 from eventwright.runs.records import EventState, Run, StoredEvent, person
 from eventwright.runs.states import RunState
 from eventwright.runs.store import Store
-
 
 #: The name under which a policy that says so takes back what a failed run did.
 DEAD_LETTER = "dead-letter"
@@ -95,6 +95,7 @@ class Intake:
         await self._check_payload(event, matching, keep=not refused)
         now = await self._store.now()
         runs = tuple(new_run(workflow, event, now) for workflow, _ in matching)
+        removed = hidden_in({"data": event.data, "subject": event.subject})
         try:
             async with self._store.write() as tx:
                 if refused:
@@ -103,6 +104,9 @@ class Intake:
                     tx.add_event(event, EventState.ACCEPTED)
                 for run in runs:
                     tx.add_run(run)
+                    if removed:
+                        data = {"text": "hidden characters are left out of what the graph reads", "removed": removed}
+                        tx.note(run.id, actor="intake", data=data)
                     tx.wake(run.id, lane=run.lane)
         except DuplicateEvent:
             winner = await self._store.accepted_event(event.source, event.id)

@@ -41,6 +41,8 @@ RUN_COLUMNS = (
     "due_at",
     "updated_at",
 )
+#: (workflow, version, JSON) → the JSON as it may be read by whoever reads a journal: without what is kept from them.
+Redact = Callable[[str, str, Any], Any]
 MOST_UNITS = 256
 #: How often a batch is tried while the database is away.
 TRIES = 4
@@ -68,7 +70,10 @@ class Batch:
     What steps gather is written by the next `execute`, so that a statement finds all that came before it.
     """
 
-    def __init__(self, connection: sa.Connection, statements: Statements, now: datetime) -> None:
+    def __init__(
+        self, connection: sa.Connection, statements: Statements, now: datetime, redact: Redact | None = None
+    ) -> None:
+        self._redact = redact
         self.statements = statements
         self.now = now
         #: Whether the present unit has changed anything; then it cannot be left out, only undone with the batch.
@@ -121,10 +126,14 @@ class Batch:
         self.wrote = True
 
     def journal(self, entry: JournalEntry) -> None:
-        """Gather an entry; it gets its place in the chain when the batch is written."""
-        self.run(entry.run_id)
-        self._entries.append(entry)
+        """Gather an entry, redacted; it gets its place in the chain when the batch is written."""
+        self._entries.append(replace(entry, data=self.redacted(entry.run_id, entry.data)))
         self.wrote = True
+
+    def redacted(self, run_id: str, value: Any) -> Any:
+        """The JSON value as it may stand in the journal and in the words of an error. Raises UnknownRun."""
+        run = self.run(run_id)
+        return value if self._redact is None else self._redact(run["workflow"], run["version"], value)
 
     def execute(self, statement: sa.Executable, parameters: dict[str, Any] | None = None) -> sa.CursorResult[Any]:
         """Run a statement now."""
@@ -218,8 +227,9 @@ def hash_of(entry: JournalEntry) -> str:
 class Committer:
     """Posts every write of this process, one batch after the other."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, redact: Redact | None = None) -> None:
         self._database = database
+        self._redact = redact
         self._statements = Statements(database.dialect)
         self._waiting: list[Unit] = []
         self._bell = asyncio.Event()
@@ -287,7 +297,7 @@ class Committer:
 
     def _apply(self, connection: sa.Connection, units: Sequence[Unit]) -> list[Exception | None]:
         """Do the units' work in this transaction; one that is refused before it wrote anything is just left out."""
-        batch = Batch(connection, self._statements, self._database.now(connection))
+        batch = Batch(connection, self._statements, self._database.now(connection), self._redact)
         batch.load(units)
         refused: list[Exception | None] = []
         for unit in units:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from eventwright.runs import quorum, rows, schema
-from eventwright.runs.committer import Committer, Unit
+from eventwright.runs.committer import Committer, Redact, Unit
 from eventwright.runs.database import Answer, Clock, Database, Work, is_away, open_database, padded
 from eventwright.runs.errors import StoreUnavailable, UnknownEvent, UnknownReview, UnknownRun
 from eventwright.runs.records import (
@@ -57,21 +57,24 @@ def _away_as_ours() -> Iterator[None]:
 class Store:
     """Open it with `async with Store.open(url) as store`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, redact: Redact | None = None) -> None:
         self._database = database
-        self.committer = Committer(database)
+        self.committer = Committer(database, redact)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, clock: Clock | None = None) -> AsyncIterator[Store]:
+    async def open(cls, url: str, *, clock: Clock | None = None, redact: Redact | None = None) -> AsyncIterator[Store]:
         """A store on a migrated database (see `migrate.upgrade`).
 
         Args:
             url: `sqlite:///path` or `postgresql://…`.
             clock: replaces the database's clock, for tests and simulations.
+            redact: what every journal entry's data and every error's words go through before they are written and
+                hashed. Ids of runs and effects, actors and kinds do not, nor do the ledger's arguments and results
+                and the reviews: they are executed and judged as they are.
         """
         async with open_database(url, clock=clock) as database:
-            store = cls(database)
+            store = cls(database, redact)
             await store.committer.start()
             try:
                 yield store

@@ -152,11 +152,12 @@ class Transaction(BudgetVerbs, AmendVerbs):
         A received run is due at once; others are at `due_at`.
         With `heed_cancel` it is cancelled instead, if an operator asked for that meanwhile.
         """
-        ended = {"outcome": outcome, "reason": reason, "error": error and storable(error), "due_at": due_at}
+        ended = {"outcome": outcome, "reason": reason, "error": error, "due_at": due_at}
 
         def step(batch: Batch) -> None:
             row = batch.run(run_id)
             target, facts = to, ended | ({"due_at": batch.now} if to is RunState.RECEIVED else {})
+            facts["error"] = error and batch.redacted(run_id, storable(error))
             if heed_cancel and row["cancel_requested_by"]:
                 target, facts = RunState.CANCELLED, dict.fromkeys(ended)
                 for statement in (_CANCEL_REVIEWS, _DELETE_TIMERS):
@@ -248,7 +249,12 @@ class Transaction(BudgetVerbs, AmendVerbs):
     def put_effect(self, effect: Effect) -> None:
         """Write an effect's present state into the ledger."""
         row = effect_row(effect)
-        self.unit.steps.append(lambda batch: batch.insert(batch.statements.effect, row | {"updated_at": batch.now}))
+
+        def step(batch: Batch) -> None:
+            error = row["error"] and batch.redacted(effect.run_id, row["error"])
+            batch.insert(batch.statements.effect, row | {"error": error, "updated_at": batch.now})
+
+        self._on(effect.run_id, step)
 
     def put_visit(self, visit: Visit) -> None:
         """Write a visit, or what changed of it."""

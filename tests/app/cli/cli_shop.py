@@ -9,7 +9,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 from pydantic import BaseModel
 
-from eventwright.sdk import Call, On, Policy, Workflow, above, review, tool
+from eventwright.sdk import Budget, Call, On, Policy, Workflow, above, review, tool
 
 
 class Order(BaseModel):
@@ -75,6 +75,13 @@ orders = Workflow(
         )
     },
     description="Pays money back for what was returned.",
+)
+gifts = Workflow(
+    "gifts",
+    version="1",
+    graph=in_a_row(refund=refund),
+    triggers=[On("gift.wanted", payload={"1": Order}, trusted=True)],
+    policies={"refund": Policy(tools=[pay], budgets=[Budget("calls", 2, per="workflow", of=pay, by="customer")])},
 )
 wishes = Workflow("wishes", version="1", graph=in_a_row(ask=ask), triggers=[On("wish.made", trusted=True)])
 fragile = Workflow("fragile", version="1", graph=in_a_row(need=need), triggers=[On("file.needed", trusted=True)])

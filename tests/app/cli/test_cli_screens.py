@@ -16,7 +16,10 @@ from eventwright.app.commands.page import page
 from eventwright.app.simulate import simulate
 from eventwright.runs.records import DecisionType, Review, ReviewKind
 
-COMMANDS = "up worker api demo send events runs run reviews decide replay replay-event cancel workflows doctor db"
+COMMANDS = (
+    "up worker api demo send events runs run reviews decide budgets replay replay-event cancel undo reconcile "
+    "workflows doctor db"
+)
 PAGE = Path(__file__).parents[3] / "docs" / "cli.md"
 
 

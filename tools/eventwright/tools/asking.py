@@ -115,8 +115,8 @@ async def ask(
     arguments = _arguments(message, request)
     stated, certainty = float(arguments["confidence"]), _certainty(message, request)
     name = str(message.response_metadata.get("model_name") or model_name(model))
-    usage = _usage(message)
-    cost = None if prices is None else _cost(prices, [name, model_name(model)], usage)
+    usage = usage_of(message)
+    cost = None if prices is None else cost_of(prices, [name, model_name(model)], usage)
     return Answer(
         value=arguments["value"],
         # A model seldom speaks of itself with modesty, and writes errors with a sure hand: trust neither further than
@@ -278,7 +278,7 @@ def _certainty(message: AIMessage, request: Request) -> float | None:
     return probability_of_value(message.text, found.get("content")) if isinstance(found, dict) else None
 
 
-class _Usage(NamedTuple):
+class Usage(NamedTuple):
     """Tokens read, how many of those from the provider's cache, and written."""
 
     read: int = 0
@@ -286,21 +286,21 @@ class _Usage(NamedTuple):
     written: int = 0
 
 
-def _usage(message: AIMessage) -> _Usage:
+def usage_of(message: AIMessage) -> Usage:
     """The tokens as the provider counts them; none at all if it does not count, or counts nonsense."""
     said: Any = message.usage_metadata or {}
     read, written = _count(said.get("input_tokens")), _count(said.get("output_tokens"))
     if not (read and written):
-        return _Usage()
+        return Usage()
     cached = _count((said.get("input_token_details") or {}).get("cache_read"))
-    return _Usage(read, cached if cached <= read else 0, written)
+    return Usage(read, cached if cached <= read else 0, written)
 
 
 def _count(said: object) -> int:
     return said if isinstance(said, int) and not isinstance(said, bool) and 0 <= said <= ABSURD else 0
 
 
-def _cost(prices: Prices, names: Sequence[str], usage: _Usage) -> Decimal | None:
+def cost_of(prices: Prices, names: Sequence[str], usage: Usage) -> Decimal | None:
     """What the call cost, by the first name that has a price: the name of the model that answered, which a gateway
     may have made up, or the one that was asked. None if it was not counted."""
     if not usage.written:

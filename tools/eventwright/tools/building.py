@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import TypeVar
 
 import openai
 from langchain_core.language_models import BaseChatModel
@@ -17,6 +19,8 @@ from eventwright.tools.contract import ResourceMissing, Resources
 from eventwright.tools.models import Answer, Estimate, ModelMisconfigured, ModelUnavailable, Question
 from eventwright.tools.offline_model import OfflineModel
 from eventwright.tools.prices import Prices
+
+Answered = TypeVar("Answered")
 
 #: The model that is asked when there is a key and no model was named.
 DEFAULT_MODEL = "gpt-4.1-mini"
@@ -81,6 +85,7 @@ def build_models(settings: ModelSettings) -> Models:
     Raises:
         PricesUnusable: the price table is wrong.
     """
+    prices = build_prices(settings)
     is_offline = not (settings.api_key or settings.base_url)
 
     def other(name: str | None) -> BaseChatModel | None:
@@ -90,7 +95,7 @@ def build_models(settings: ModelSettings) -> Models:
         primary=build_model(settings),
         fallback=other(settings.fallback),
         cheaper=other(settings.cheaper),
-        prices=build_prices(settings),
+        prices=prices,
         max_tokens=settings.max_tokens,
         timeout=settings.timeout,
         logprobs=settings.logprobs,
@@ -150,17 +155,21 @@ class Models:
             ModelRefused: the model or its provider will not answer this.
             ModelMisconfigured: the provider does not accept the request, or there is no cheaper model.
         """
+        return await self.first(lambda model, timeout: self._ask(model, question, timeout), economy=economy)
+
+    async def first(self, ask: Callable[[BaseChatModel, float], Awaitable[Answered]], *, economy: bool) -> Answered:
+        """What the first model that is available answers to `ask(model, seconds)`. Raises what `ask` raises."""
         if economy or self.fallback is None:
             [model] = self._asked(economy=economy)
-            return await self._ask(model, question, self.timeout)
+            return await ask(model, self.timeout)
         started = time.monotonic()
         try:
-            return await self._ask(self.primary, question, self.timeout / 2)
+            return await ask(self.primary, self.timeout / 2)
         except ModelUnavailable as error:
             unavailable = error
         left = self.timeout - (time.monotonic() - started)
         try:
-            return await self._ask(self.fallback, question, left)
+            return await ask(self.fallback, left)
         except (ModelUnavailable, ModelMisconfigured) as error:
             # Not for good even if the fallback's name is wrong: the primary may be back.
             waits = [wait for wait in (unavailable.retry_after, error.retry_after) if wait is not None]

@@ -23,6 +23,7 @@ from pydantic_core import to_jsonable_python
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.event import canonical
 from eventwright.runs.states import Documented
+from eventwright.tools.secrets import Secrets
 
 Resource = TypeVar("Resource")
 
@@ -125,6 +126,14 @@ class Call:
         """The client of this class. Raises ResourceMissing."""
         return self.resources.use(kind)
 
+    def secret(self, name: str) -> str:
+        """The value of a secret, for the tool to use here and now; arguments and state hold its name at most.
+
+        Raises:
+            SecretMissing: this process was not given it.
+        """
+        return Secrets.of(self.resources).value(name)
+
 
 class GateProtocol(Protocol):
     """What the gate of a running node offers to tools and to judgements."""
@@ -137,8 +146,12 @@ class GateProtocol(Protocol):
         """Make the call; `ordinal` tells it from others of the same tool where their order may change."""
         ...
 
-    def for_model(self, text: str) -> str:
-        """The text as a model may read it: without what the workflow keeps from models."""
+    def for_model(self, value: Any) -> Any:
+        """A text, or JSON, as a model may read it: without what the workflow keeps from models."""
+        ...
+
+    def here(self) -> str:
+        """Where the running code stands in the graph: another place for every visit of a node."""
         ...
 
 

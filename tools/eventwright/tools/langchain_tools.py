@@ -46,6 +46,9 @@ from eventwright.tools.contract import (
 )
 from eventwright.tools.langchain_arguments import arguments_of, hints_of, without_absent
 
+#: What a model reads of a write that returned nothing.
+DONE = "It was done."
+
 
 class UnguardedTool(EventwrightError, PermissionError):
     """A LangChain tool was called in a running node, and not through its gate. It did nothing."""
@@ -77,7 +80,7 @@ class Reply:
     content: str | list[Any] = ""
     artifact: Any = None
     status: Literal["success", "error"] = "success"
-    steers: list[Any] | None = None
+    steers: Any = None
     record: Any = None
 
 
@@ -187,8 +190,9 @@ class LangChainTool(Tool):
             raise TypeError(f"tool {self.name!r}: every argument needs its name, {args[0]!r} has none")
         return kwargs
 
-    async def perform(self, arguments: BaseModel, call: Call) -> Reply:
-        """Really call the LangChain tool. For the gate alone."""
+    async def perform(self, arguments: BaseModel, call: Call) -> Any:
+        """Really call the LangChain tool. For the gate alone. What cannot be recorded has happened all the same: then
+        the error is the result, for `dump` to raise."""
         invocation = _invocation.get() or Invocation()
         given = without_absent(arguments) | ({self.key: call.idempotency_key} if self.key else {})
         request = {
@@ -207,7 +211,10 @@ class LangChainTool(Tool):
         finally:
             inside.reset(performing)
             _invocation.reset(bare)
-        return invocation.read(output)
+        try:
+            return invocation.read(output)
+        except ValueError as error:
+            return error
 
     async def verify(self, arguments: BaseModel, call: Call) -> Reply | None:
         """Read back whether an earlier call with this key happened. For the gate alone."""
@@ -216,6 +223,8 @@ class LangChainTool(Tool):
 
     def dump(self, result: Any) -> Any:
         """The reply as JSON, for the ledger. Raises ValueError if it is not JSON."""
+        if isinstance(result, ValueError):
+            raise result
         recorded = super().dump(result)
         if self.trusted and isinstance(recorded["content"], str):
             recorded["record"] = _parsed(recorded["content"])
@@ -303,7 +312,7 @@ class GatedTool(BaseTool):
         arguments, call_id = self._call(input)
         with called_with(Invocation(call_id=call_id, config=config)):
             result = await gate_for(self.tool.name).call(self.tool, arguments)
-        reply = result if isinstance(result, Reply) else Reply(content=words_of(self.tool.dump(result)))
+        reply = reply_of(self.tool, result)
         return reply.content if call_id is None else self.message(reply, call_id)
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
@@ -356,8 +365,18 @@ def refuse_past_the_gate(name: str) -> None:
         raise UnguardedTool(name)
 
 
+def reply_of(tool: Tool, result: Any) -> Reply:
+    """The result of a call as a model reads it."""
+    if isinstance(result, Reply):
+        return result
+    if result is None and tool.writes:
+        # Also what a write returns of which only a person knows that it happened.
+        return Reply(content=DONE)
+    return Reply(content=words_of(tool.dump(result)))
+
+
 def words_of(value: Any) -> str:
-    """A result as a model reads it."""
+    """A JSON value in words: a text as it is, anything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -10,19 +10,26 @@ from typing import Any
 import structlog
 
 from eventwright.app.commands.telling import plain
+from eventwright.guardrails.redaction import Redaction
 
 #: Libraries that tell about every step they take.
 CHATTY = ("alembic", "asyncio", "httpx", "openai", "uvicorn")
 
 
-def log_to_stderr(level: int = logging.INFO) -> None:
-    """Let every library of this process log there, from `level` on."""
+def log_to_stderr(level: int = logging.INFO, *, redaction: Redaction | None = None) -> None:
+    """Let every library of this process log there, from `level` on, without personal data and secrets.
+
+    Args:
+        redaction: what is hidden; by default every kind of personal data.
+    """
+    redaction = redaction or Redaction()
     terminal = sys.stderr.isatty()
     moment = structlog.processors.TimeStamper(fmt="%H:%M:%S" if terminal else "iso", utc=not terminal)
     line: list[structlog.typing.Processor] = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         # The renderer's own tracebacks show the values of variables, and so secrets and customers' words.
         structlog.processors.format_exc_info,
+        lambda _logger, _method, event: redaction.for_journal(event),
     ]
     if terminal:
         renderer = structlog.dev.ConsoleRenderer(

@@ -17,6 +17,7 @@ from eventwright.app.commands.logs import log_to_stderr
 from eventwright.app.commands.places import redis_place, without_password
 from eventwright.app.composition import App, open_app
 from eventwright.app.settings import Settings
+from eventwright.guardrails.redaction import Redaction
 from eventwright.runs.heartbeats import heartbeats
 
 #: Seconds that a second signal leaves for tidying up, before the process ends whatever it does.
@@ -78,7 +79,7 @@ async def up(settings: Settings) -> None:
     """API, worker and scheduler in this process."""
     from eventwright.app.web.api import serve_api
 
-    log_to_stderr()
+    log_to_stderr(redaction=Redaction(literals=settings.secrets.literals))
     async with stopped_by_signals() as stopping, open_app(settings, works=True) as app:
         collect_seldom()
 
@@ -92,14 +93,14 @@ async def api(settings: Settings) -> None:
     """The API alone; workers of the same database and Redis do the rest."""
     from eventwright.app.web.api import serve_api
 
-    log_to_stderr()
+    log_to_stderr(redaction=Redaction(literals=settings.secrets.literals))
     async with stopped_by_signals() as stopping, open_app(settings) as app:
         await serve_api(app, stopping, on_ready=lambda address: greet(app, address))
 
 
 async def worker(settings: Settings) -> None:
     """A worker with its scheduler."""
-    log_to_stderr()
+    log_to_stderr(redaction=Redaction(literals=settings.secrets.literals))
     async with stopped_by_signals() as stopping, open_app(settings, works=True) as app:
         greet(app, None)
         collect_seldom()

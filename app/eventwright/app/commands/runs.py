@@ -160,6 +160,12 @@ async def _show_run(app: App, run_id: str, *, as_json: bool) -> None:
     asked = await app.store.reviews(state=ReviewState.OPEN, run_ids=[run_id])
     record, effects = await app.store.journal(run_id), await app.store.effects(run_id)
     show(run_screen(found, record, effects, asked, await app.store.now()))
+    if found.state is RunState.FAILED:
+        from eventwright.app.commands.amend_screens import done_screen, written
+
+        lines = await app.engine.ledger(run_id)
+        if written(lines):
+            show(done_screen(found, lines))
 
 
 async def _show_journal(app: App, run_id: str, *, as_json: bool) -> None:

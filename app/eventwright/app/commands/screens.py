@@ -29,6 +29,7 @@ from eventwright.app.commands.telling import (
     when,
     why,
 )
+from eventwright.guardrails.concerns import concerns
 from eventwright.runs.records import (
     Effect,
     EffectState,
@@ -276,7 +277,7 @@ def review_screen(
     place = f"  {line(review.workflow)} › {line(review.node)}  run {short(review.run_id)}"
     head = Text.assemble((short(review.id), ID), (f"  {review.kind}", "yellow"), (place, "dim"))
     parts: list[RenderableType] = [head, Text(f"  {plain(review.question)}")]
-    rows = [*_about(review, now), *_deciders(review, agreed)]
+    rows = [*_about(review, now), *_warnings(review), *_deciders(review, agreed)]
     if rows:
         parts.append(facts((f"  {name}", value) for name, value in rows))
     if review.state is ReviewState.OPEN and with_answers:
@@ -307,6 +308,13 @@ def _about(review: Review, now: datetime) -> Iterable[tuple[str, RenderableType]
         yield "deadline", Text(f"{clock(review.deadline)} ({when(review.deadline, now)}), then: {line(default)}")
     if review.decision is not None:
         yield review.state, Text(decision_line(review, now))
+
+
+def _warnings(review: Review) -> Iterable[tuple[str, RenderableType]]:
+    told = concerns(review.arguments, question=review.question, evidence=review.evidence)
+    if told:
+        lines = (f"{concern.kind} in {line(concern.path)}: {line(concern.text, 200)}" for concern in told)
+        yield "look twice", Text("\n".join(lines), style="yellow")
 
 
 def _deciders(review: Review, agreed: Sequence[str]) -> Iterable[tuple[str, RenderableType]]:

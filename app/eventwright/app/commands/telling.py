@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, assert_never
 
+from eventwright.guardrails.text import mark
 from eventwright.runs.records import DecisionType, JournalEntry, JournalKind, Review, ReviewState, Run
 from eventwright.runs.states import RunState
 
@@ -19,10 +20,10 @@ Tone = Literal["plain", "quiet", "good", "bad", "ask"]
 SHORT = 8
 #: A proposed command longer than this has its JSON in a file.
 LONGEST_COMMAND = 160
-#: Categories of letters that steer a terminal, turn a line so that it reads as something else, or cannot be seen.
-_HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-#: Of those, the end of a line, and what languages and emoji join their letters with.
-_KEPT = frozenset("\n\u200c\u200d")
+#: Categories of letters that steer a terminal, and are left when the hidden ones are marked.
+_HARMFUL = frozenset({"Cc", "Cs", "Zl", "Zp"})
+#: What becomes of a call's share of a budget, as the journal calls it and as an operator reads it.
+_SHARES = {"reserved": "reserves", "spent": "used after all", "given_back": "gives back"}
 _SETTLED = (JournalKind.EFFECT_DONE, JournalKind.EFFECT_FAILED, JournalKind.EFFECT_IN_DOUBT)
 
 
@@ -40,13 +41,13 @@ class Moment:
 
 
 def plain(text: object) -> str:
-    """A stranger's text, safe for a terminal: control characters, and letters that turn a line or hide, become `?`."""
-    letters = str(text).replace("\r\n", "\n").replace("\t", " ")
-    return "".join("?" if _harmful(letter) else letter for letter in letters)
+    """A stranger's text, safe for a terminal: what hides, or turns a line, stands there as `⟦U+202E⟧`."""
+    letters = mark(str(text).replace("\r\n", "\n").replace("\t", " "))
+    return letters if letters.isprintable() else "".join("?" if _harmful(letter) else letter for letter in letters)
 
 
 def _harmful(letter: str) -> bool:
-    return unicodedata.category(letter) in _HARMFUL and letter not in _KEPT
+    return unicodedata.category(letter) in _HARMFUL and letter != "\n"
 
 
 def line(text: object, longest: int = 0) -> str:
@@ -190,8 +191,10 @@ def _answer(review: Review, answer: DecisionType) -> str:
 
 def _with_json(command: str, option: str, value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    whole = f"{command} {option} {shlex.quote(plain(text))}"
-    return whole if len(whole) <= LONGEST_COMMAND and "\n" not in whole else f"{command} {option} @answer.json"
+    whole = f"{command} {option} {shlex.quote(text)}"
+    # A mark for what is hidden is no part of an answer, and must not be copied into one.
+    fits = len(whole) <= LONGEST_COMMAND and "\n" not in whole and plain(text) == text
+    return whole if fits else f"{command} {option} @answer.json"
 
 
 def offered(schema: Mapping[str, Any] | None) -> list[Any]:
@@ -317,6 +320,13 @@ def _told(entry: JournalEntry) -> tuple[str, Tone]:
             given = next((data[name] for name in ("arguments", "response") if data.get(name) is not None), None)
             said = f" {compact(given, 80)}" if given is not None else ""
             return f"{by}: {line(data.get('type'))}{said}{comment}", "ask"
+        case JournalKind.BUDGET:
+            told = [
+                f"{words} {line(share.get('amount'))} of {line(share.get('budget'))}"
+                for what, words in _SHARES.items()
+                for share in data.get(what, [])
+            ]
+            return "; ".join(told), "quiet"
         case _:
             rest = {name: value for name, value in data.items() if name != "text"}
             words = [line(data["text"])] if data.get("text") else []

@@ -99,7 +99,8 @@ def _shows(entry: JournalEntry) -> bool:
     """A verdict shows only where it refused; what it allowed or asked stands in the next entry."""
     if entry.kind is JournalKind.VERDICT:
         return any(stage["verdict"] == "deny" for stage in entry.data["stages"])
-    return True
+    # What a call takes of its budgets is told by the journal; where they ran out, the refusal is drawn.
+    return entry.kind is not JournalKind.BUDGET
 
 
 # -- what is drawn ---------------------------------------------------------------------------------------------------
@@ -232,7 +233,7 @@ def _remarks(shown: Sequence[JournalEntry]) -> list[Bar]:
             refused = next(stage for stage in entry.data["stages"] if stage["verdict"] == "deny")
             text, fill = f"✕ {entry.data['tool']} denied: {refused['rule']}", FAILED
             hint = str(refused.get("reason", ""))
-        elif entry.kind in (JournalKind.NOTE, JournalKind.BUDGET):
+        elif entry.kind is JournalKind.NOTE:
             text, fill, hint = str(entry.data.get("text", _spoken(entry.kind))), CLOSED, entry.actor
         if text:
             bars.append(Bar(lane, index, index + 1, shortened(text, LONGEST), fill, hint))

@@ -85,6 +85,29 @@ JOURNAL: dict[str, Any] = {
     ]
 }
 
+EFFECT_KEY = "5f3e" + 60 * "0"
+LEDGER: dict[str, Any] = {
+    "items": [
+        {
+            "key": EFFECT_KEY,
+            "tool": "payments.refund",
+            "class": "keyed",
+            "state": "done",
+            "node": "refund",
+            "attempt": 1,
+            "arguments": {"account": "acc_17", "amount": "120.00"},
+            "result": {"id": "ref_17"},
+            "left_out": [],
+            "error": None,
+            "at": "2026-01-31T09:30:03Z",
+            "undo": "payments.cancel_refund",
+            "undone_by": None,
+            "undone": False,
+            "obstacle": None,
+        }
+    ]
+}
+
 APPROVE: dict[str, Any] = {"type": "approve", "comment": "The order came back.", "digest": "c0ffee" + 58 * "0"}
 EDIT: dict[str, Any] = {"type": "edit", "arguments": {"account": "acc_17", "amount": "100.00"}}
 REJECT: dict[str, Any] = {"type": "reject", "comment": "The order was never paid."}
@@ -107,6 +130,7 @@ REVIEW: dict[str, Any] = {
     "state": "open",
     "created_at": "2026-01-31T09:30:02Z",
     "decision": None,
+    "warnings": [],
 }
 DECIDED: dict[str, Any] = {
     **REVIEW,

@@ -12,10 +12,16 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from eventwright.app.web import examples
+from eventwright.guardrails.concerns import ConcernKind, concerns
+from eventwright.queue.compensation import LedgerLine
 from eventwright.queue.intake import Receipt
 from eventwright.runs import records
-from eventwright.runs.records import DecisionType, EventState, JournalKind, ReviewKind, ReviewState
+from eventwright.runs.event import canonical
+from eventwright.runs.records import DecisionType, EffectState, EventState, JournalKind, ReviewKind, ReviewState
 from eventwright.runs.states import Outcome, Reason, RunState
+
+#: Bytes of JSON up to which arguments and results of a call are shown.
+SHORT = 4096
 
 
 def example(*values: Any) -> dict[str, Any]:
@@ -177,6 +183,53 @@ class Journal(Answer):
         return cls(items=[JournalEntry.model_validate(entry) for entry in entries])
 
 
+class Effect(Answer):
+    """A tool or model call of a run, and whether it can be taken back."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    key: str = Field(description="names it for `POST /v1/runs/{run_id}/undo`; our idempotency key")
+    tool: str
+    tool_class: str = Field(alias="class", description="read, keyed, verifiable or plain")
+    state: EffectState
+    node: str
+    attempt: int
+    arguments: Any = Field(description=f"null above {SHORT} bytes; then `left_out` says so")
+    result: Any = Field(description=f"null above {SHORT} bytes; then `left_out` says so")
+    left_out: list[str]
+    error: str | None
+    at: datetime | None
+    undo: str | None = Field(description="the tool that would take it back")
+    undone_by: str | None = Field(description="the run that took it back, or is about to")
+    undone: bool = Field(description="whether that is done")
+    obstacle: str | None = Field(description="why it cannot be taken back")
+
+    @classmethod
+    def of(cls, line: LedgerLine) -> Self:
+        effect = line.effect
+        values = {"arguments": effect.arguments, "result": effect.result}
+        long = [name for name, value in values.items() if len(canonical(value)) > SHORT]
+        shown = values | dict.fromkeys(long)
+        about = {"class": effect.tool_class, "at": effect.updated_at, "left_out": long} | shown
+        return cls.model_validate(vars(effect) | vars(line) | about)
+
+
+class Ledger(Answer):
+    """What a run did, in order."""
+
+    model_config = ConfigDict(json_schema_extra=example(examples.LEDGER))
+
+    items: list[Effect]
+
+
+class Undo(Body):
+    """What of a run is taken back; `{}` or no body means everything that can be."""
+
+    model_config = ConfigDict(json_schema_extra=example({}, {"effects": [examples.EFFECT_KEY]}))
+
+    effects: list[str] | None = Field(None, min_length=1, description="keys of effects")
+
+
 class Replay(Body):
     """How a dead letter is taken up again."""
 
@@ -233,6 +286,14 @@ class Decision(Answer):
     comment: str | None
 
 
+class Warned(Answer):
+    """Something that a person should look at twice; `arguments` themselves stay exact, what hides in them too."""
+
+    path: str = Field(description="where: `arguments.body`")
+    kind: ConcernKind
+    text: str = Field(description="what, safe to show")
+
+
 class Review(Answer):
     """A question to a person, with everything that was known when it was asked."""
 
@@ -259,10 +320,12 @@ class Review(Answer):
     approvers: list[str] = Field([], description="who may decide; everybody if empty")
     barred: list[str] = Field([], description="who may not: who asked for the call, who edited it")
     agreed: list[str] = Field([], description="who has agreed so far, where several people must")
+    warnings: list[Warned] = Field([], description="what to look at twice: hidden characters, look-alikes, links")
 
     @classmethod
     def of(cls, review: records.Review, agreed: Sequence[str] = ()) -> Self:
-        return cls.model_validate(vars(review) | {"agreed": list(agreed)})
+        warnings = concerns(review.arguments, question=review.question, evidence=review.evidence)
+        return cls.model_validate(vars(review) | {"agreed": list(agreed), "warnings": warnings})
 
 
 class ReviewPage(Answer):

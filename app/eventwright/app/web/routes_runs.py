@@ -13,7 +13,17 @@ from eventwright.app.composition import App
 from eventwright.app.web.access import Who
 from eventwright.app.web.bodies import body_of
 from eventwright.app.web.document import takes
-from eventwright.app.web.models import Journal, Replay, Replayed, ReplayFilter, Run, RunPage
+from eventwright.app.web.models import (
+    Effect,
+    Journal,
+    Ledger,
+    Replay,
+    Replayed,
+    ReplayFilter,
+    Run,
+    RunPage,
+    Undo,
+)
 from eventwright.app.web.paging import Cursor, Eventwright, Id, Limit, Name, cut, problems
 from eventwright.app.wire.problems import ProblemType
 from eventwright.runs import records
@@ -102,6 +112,36 @@ async def replay_run(
     """Take a dead letter up again, on from its last checkpoint; effects that are done are not repeated."""
     run = await app.engine.replay(run_id, by=who.name, from_start=how.from_start, rename=how.rename)
     return await _shown(app, run)
+
+
+@router.get("/runs/{run_id}/effects", responses=problems(ProblemType.NOT_FOUND))
+async def show_effects(run_id: Id, app: Eventwright) -> Ledger:
+    """What the run did: every call of a tool or a model, with what can be taken back."""
+    return Ledger(items=[Effect.of(line) for line in await app.engine.ledger(run_id)])
+
+
+@router.post(
+    "/runs/{run_id}/undo",
+    status_code=202,
+    responses=problems(ProblemType.NOT_FOUND, ProblemType.ILLEGAL_MOVE, ProblemType.BAD_REQUEST, ProblemType.BAD_JSON),
+    openapi_extra=takes(Undo, required=False),
+)
+async def undo_run(
+    run_id: Id, what: Annotated[Undo, Depends(body_of(Undo, required=False))], app: Eventwright, who: Who
+) -> Run:
+    """Have what a run did taken back, the last first, by a run of its own, which is the answer.
+
+    Asked twice it is the same run. A run that may still act is a 409: wait for its end, or cancel it.
+    """
+    return await _shown(app, await app.engine.undo(run_id, by=who.name, effects=what.effects))
+
+
+@router.post(
+    "/runs/{run_id}/reconcile", status_code=202, responses=problems(ProblemType.NOT_FOUND, ProblemType.ILLEGAL_MOVE)
+)
+async def reconcile_run(run_id: Id, app: Eventwright, who: Who) -> Run:
+    """Have the writes that nobody knows to have happened read back, by a run of its own, which is the answer."""
+    return await _shown(app, await app.engine.reconcile(run_id, by=who.name))
 
 
 async def _shown(app: App, run: records.Run) -> Run:

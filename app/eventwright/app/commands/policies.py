@@ -1,0 +1,129 @@
+"""The command line about policies: `policy show` for who reads them, `check` for who writes them.
+
+Both read the workflows alone, and need no database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eventwright.app.commands.console import AsJson, perform, show, show_json
+from eventwright.app.commands.session import read_settings
+
+if TYPE_CHECKING:
+    from eventwright.graphs.workflow import Workflow, Workflows
+
+KEEP = "Look after it"
+
+app = typer.Typer()
+policy = typer.Typer(help="Read what the nodes of a workflow may do.", no_args_is_help=True, rich_markup_mode="rich")
+
+Version = Annotated[str | None, typer.Option(help="Another version than the one that new events start.")]
+
+
+@policy.command("show")
+def show_policy(
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Whose policy.")],
+    node: Annotated[str | None, typer.Argument(metavar="NODE", help="Only this node's.")] = None,
+    version: Version = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what each node of a workflow may do, as a table.
+
+    Tools and how a repeat of them is made harmless, what bounds their
+    arguments, when people are asked and who, retries, budgets and how they
+    end. What does not stand there is not allowed.
+
+      [cyan]eventwright policy show support[/]
+      [cyan]eventwright policy show support refund[/]
+      [cyan]eventwright policy show support --json | jq '.nodes[].policy.tools'[/]
+
+    Next: [cyan]eventwright check WORKFLOW[/].
+    """
+
+    async def work() -> None:
+        from eventwright.app.commands.policy_screens import policy_document, policy_screen
+
+        found = _loaded().get(workflow, version)
+        nodes = _nodes(found, node)
+        if as_json:
+            show_json(policy_document(found, nodes))
+        else:
+            show(policy_screen(found, nodes))
+
+    perform(work(), as_json=as_json)
+
+
+@app.command(rich_help_panel=KEEP)
+def check(
+    workflows: Annotated[
+        list[str] | None, typer.Argument(metavar="[WORKFLOW]...", help="Only these; by default all that are loaded.")
+    ] = None,
+    approved: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TOOL", help="Prove that no call of this tool is made without an approval; repeatable."),
+    ] = None,
+    version: Version = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for what is wrong with workflows before they run.
+
+    Writes that untrusted data may choose, sensitive data with a way out,
+    tools of which nobody says what they do, approvals that nobody can give,
+    loops without a budget, names of nothing; each with the path that leads
+    there. Exit code 1 if there is any. docs/checks.md describes each.
+
+      [cyan]eventwright check[/]                        all workflows, as in CI
+      [cyan]eventwright check support --approved payments.refund[/]
+
+    Next: [cyan]eventwright policy show WORKFLOW[/].
+    """
+
+    async def work() -> int:
+        from eventwright.app.commands.policy_screens import check_document, check_screen
+        from eventwright.graphs.check import checked
+
+        loaded = _loaded()
+        chosen = [loaded.get(name, version) for name in workflows] if workflows else list(loaded)
+        results = [checked(each, approved=_named(each, approved or (), chosen)) for each in chosen]
+        if as_json:
+            show_json(check_document(results))
+        else:
+            show(check_screen(results))
+        return 1 if any(result.findings for result in results) else 0
+
+    perform(work(), as_json=as_json)
+
+
+def _loaded() -> Workflows:
+    from eventwright.app.loading import load_workflows
+    from eventwright.graphs.workflow import Workflows
+
+    return Workflows(load_workflows(read_settings().workflows))
+
+
+def _nodes(workflow: Workflow, node: str | None) -> list[str]:
+    """The nodes to show. Raises UnknownNode."""
+    from eventwright.graphs.described import UnknownNode
+
+    known = list(workflow.graph.nodes)
+    if node is not None and node not in known:
+        raise UnknownNode(node, workflow)
+    return known if node is None else [node]
+
+
+def _named(workflow: Workflow, approved: Collection[str], chosen: Sequence[Workflow]) -> list[str]:
+    """Those of the tools that this workflow may call. Raises UnknownTool if none of the workflows may call one."""
+    from eventwright.graphs.check import UnknownTool
+    from eventwright.graphs.checks.proof import tool_names
+
+    for tool in approved:
+        if all(tool not in tool_names(each) for each in chosen):
+            raise UnknownTool(tool, chosen)
+    return [tool for tool in approved if tool in tool_names(workflow)]
+
+
+app.add_typer(policy, name="policy", rich_help_panel=KEEP)

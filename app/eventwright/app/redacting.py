@@ -1,0 +1,28 @@
+"""What the store writes no journal without: each workflow's own redaction, and the secrets of this process."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from eventwright.graphs.workflow import UnknownWorkflow, Workflows
+from eventwright.guardrails.redaction import Redaction
+from eventwright.runs.committer import Redact
+from eventwright.tools.secrets import Secrets
+
+
+def journal_redaction(workflows: Workflows, secrets: Secrets) -> Redact:
+    """Redacts an entry of a run's journal as the run's workflow wants it; all personal data, where it is not loaded."""
+
+    @cache
+    def redaction(name: str, version: str) -> Redaction:
+        try:
+            own = workflows.get(name, version).redaction
+        except UnknownWorkflow:
+            own = Redaction()
+        return own.knowing(secrets.literals)
+
+    def redact(workflow: str, version: str, value: Any) -> Any:
+        return redaction(workflow, version).for_journal(value)
+
+    return redact

@@ -1,0 +1,75 @@
+"""The proof that a tool is called with an approval of that very call, or not at all.
+
+It rests on nothing but the policies: the gate lets a node call what its policy names, and a rule that always asks lets
+no call pass that no person has approved. Where a node stands in the graph is of no account, because a Command may lead
+anywhere. So the proof holds for whatever the nodes' code does, as long as it goes through the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from langgraph.constants import START
+
+from eventwright.graphs.checks.finding import Finding, Kind
+from eventwright.graphs.checks.ways import Ways
+from eventwright.graphs.workflow import Workflow
+from eventwright.guardrails.policy import DeadLetter, Policy
+from eventwright.tools.contract import Tool
+
+
+def asks_always(policy: Policy, tool: Tool) -> bool:
+    """Whether every call of the tool at this node needs a person who said yes to it."""
+    return unasked(policy, tool) is None
+
+
+def unasked(policy: Policy, tool: Tool) -> str | None:
+    """When a call of the tool is made without a person's yes; None if never."""
+    rule, how = policy.rule_for(tool), policy.approval
+    if not tool.writes:
+        return "always: it reads, and nobody is asked about a read"
+    if rule is None:
+        return "whenever no other stage asks: the policy has no approval rule for it"
+    if not rule.always:
+        return f"whenever {rule.name!r} (version {rule.version}) does not ask: it is no rule that always does"
+    if how.deadline is not None and how.default == "approve":
+        return f"when {how.deadline} have passed without an answer: then the deadline approves"
+    return None
+
+
+def unproved(workflow: Workflow, ways: Ways, tool: str) -> Iterator[Finding]:
+    """Where the tool of this name may be called without an approval; nothing if that cannot be."""
+    for node, policy in workflow.policies.items():
+        for named in policy.tools:
+            when = unasked(policy, named) if named.name == tool else None
+            if when is not None:
+                unled = "" if node not in ways.strangers else ". No edge leads there, but a Command may"
+                message = (
+                    f"{tool} is called without approval {when}{unled}. Have every call approved: approve_when=always"
+                )
+                yield Finding(Kind.NOT_PROVED, node, message, ways.through(START, node))
+    yield from _by_undoing(workflow, ways, tool)
+
+
+def _by_undoing(workflow: Workflow, ways: Ways, tool: str) -> Iterator[Finding]:
+    """The tool may be what takes another call back, and nobody is asked about that when a run fails for good."""
+    undoes = {
+        other.name
+        for policy in workflow.policies.values()
+        for other in policy.tools
+        if other.undo is not None and other.undo.tool.name == tool
+    }
+    for node, policy in workflow.policies.items():
+        if undoes and policy.dead_letter is DeadLetter.UNDO:
+            message = (
+                f"{tool} takes back {' and '.join(sorted(undoes))}, and when a run fails for good here, what it has "
+                "done is taken back without asking. Let an operator decide: dead_letter=DeadLetter.OPERATOR"
+            )
+            yield Finding(Kind.NOT_PROVED, node, message, ways.through(START, node))
+
+
+def tool_names(workflow: Workflow) -> list[str]:
+    """The names of all tools that the workflow's policies name, and of those that take their calls back."""
+    tools: list[Tool] = [tool for policy in workflow.policies.values() for tool in policy.tools]
+    undos = [tool.undo.tool for tool in tools if tool.undo is not None]
+    return sorted({tool.name for tool in (*tools, *undos)})
