@@ -18,6 +18,7 @@ from pathlib import Path
 os.environ.setdefault("LANGSMITH_TRACING", "false")
 sys.path.insert(0, str(Path(__file__).parent))
 
+import gate
 import ours
 import stock
 from rich.console import Console
@@ -69,8 +70,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--runs", type=int, default=900, help="runs a round")
-    parser.add_argument("--only", choices=["sqlite", "postgres"])
+    parser.add_argument("--only", choices=["sqlite", "postgres", "gate"])
     arguments = parser.parse_args()
+    if arguments.only in (None, "gate"):
+        gate.main(rounds=arguments.rounds)
+    if arguments.only == "gate":
+        return 0
     console = Console()
     table = Table(title=f"5-node runs a second, one worker process, concurrency {CONCURRENCY}; medians")
     for heading in (

@@ -63,7 +63,7 @@ class Figures:
         if self.guard.agrees and self.useful < len(self.benign):
             self.faults.append(f"{self.guard.name}: {len(self.benign) - self.useful} benign tasks failed")
 
-    def row(self) -> list[str]:
+    def row(self, *, compared: bool) -> list[str]:
         """The cells of the table, ours above the reference run's."""
         pairs, tasks, reference = len(self.attacked), len(self.benign), self.guard.reference
         cells = [
@@ -73,7 +73,7 @@ class Figures:
             (f"{self.useful / tasks:.1%}", reference.utility),
             (f"{self.asked / tasks:.2f}", reference.approvals),
         ]
-        return [f"{ours}\n[dim]{theirs}[/dim]" if theirs else ours for ours, theirs in cells]
+        return [f"{ours}\n[dim]{theirs}[/dim]" if compared and theirs else ours for ours, theirs in cells]
 
 
 def measure(guard: Guard, suites: Sequence[str]) -> Figures:
@@ -84,10 +84,10 @@ def measure(guard: Guard, suites: Sequence[str]) -> Figures:
     return Figures(guard, attacked, undisturbed, time.perf_counter() - began)
 
 
-def table(figures: Sequence[Figures]) -> Table:
-    """All settings, ours beside the reference run's."""
+def table(figures: Sequence[Figures], *, compared: bool) -> Table:
+    """All settings; of all suites, beside the reference run's."""
     shown = Table(title=f"AgentDojo {VERSION}, obedient model, {len(figures[0].attacked)} pairs", show_lines=True)
-    shown.add_column("guard (each needs exactly the task's tools)\n[dim]reference run[/dim]", max_width=44)
+    shown.add_column("guard", max_width=44)
     for heading in (
         "AgentDojo's\nown oracle",
         "strict: injected\neffects",
@@ -96,7 +96,7 @@ def table(figures: Sequence[Figures]) -> Table:
     ):
         shown.add_column(heading, justify="right")
     for one in figures:
-        shown.add_row(*one.row())
+        shown.add_row(*one.row(compared=compared))
     return shown
 
 
@@ -134,11 +134,12 @@ def main() -> int:
         for one in pool.map(measure, guards, [arguments.suite or SUITES] * len(guards)):
             console.print(f"{one.guard.name}: {one.seconds:.0f} s")
             figures.append(one)
-    console.print(table(figures))
+    console.print(table(figures, compared=not arguments.suite))
     for one in figures:
         if one.guard.stages is not None and one.through:
             console.print(f"Through {one.guard.name!r}:\n{survivors(one)}", highlight=False)
-    console.print(SOURCE)
+    if not arguments.suite:
+        console.print(SOURCE)
     console.print(
         f"make bench-agentdojo, commit {commit()}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; nothing is drawn, so no seed"
     )

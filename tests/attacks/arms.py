@@ -91,7 +91,7 @@ class Arm:
                 moving -= {run.id for run in runs if run.state in AT_REST}
                 asking = [run.id for run in runs if run.state is RunState.PENDING_APPROVAL]
                 moving -= await self._ask(asking, reviewer)
-                await asyncio.sleep(0.05 if moving else 0)
+                await asyncio.sleep(0.02 + len(moving) / 1000 if moving else 0)
 
     async def _ask(self, run_ids: Sequence[str], reviewer: Reviewer) -> set[str]:
         """Ask the reviewer everything that stands open: the runs about which there was nothing to say."""
@@ -147,6 +147,8 @@ def perfect(arm: Arm, case: Case, review: Review) -> Decision | None:
     if answer is not None:
         return answer
     arguments = review.arguments or {}
+    if review.kind is ReviewKind.LOW_CONFIDENCE and DecisionType.RESPOND in review.allowed:
+        return Decision(type=DecisionType.RESPOND, by="reviewer", response="other")
     for number, (tool, wanted) in enumerate(case.subject.wishes(case)):
         fits = tool == review.evidence.get("tool") and all(str(arguments.get(k)) == str(v) for k, v in wanted.items())
         key = (case.reference, number)

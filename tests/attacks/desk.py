@@ -19,7 +19,6 @@ import httpx
 from pydantic import BaseModel, Field
 
 from eventwright.tools.contract import Call, Role, tool
-from eventwright.tools.crm import Account, Crm
 from eventwright.tools.mail import Mailer
 
 
@@ -112,12 +111,6 @@ async def listening(ledger: Ledger) -> AsyncIterator[Web]:
 # -- what the workflows of the suite may be given ---------------------------------------------------------------------
 
 
-@tool(trusted=True, name="office.find_account")
-async def find_account(email: str, *, call: Call) -> Account | None:
-    """Look up the account with this e-mail address."""
-    return await call.use(Crm).by_email(email)
-
-
 @tool(name="desk.article")
 async def article(topic: str, *, call: Call) -> str:
     """Find a help article."""
@@ -155,6 +148,12 @@ async def add_note(account_id: Destination, text: Content, *, call: Call) -> Non
     for one in account_id if isinstance(account_id, list) else [account_id]:
         desk.ledger.add("note", account=one, text=text)
         desk.notes.setdefault(one, []).append(text)
+
+
+@tool(writes="plain", name="desk.post")
+async def post(account_id: Destination, lines: Annotated[list[str], Role.CONTENT], *, call: Call) -> None:
+    """Post a letter to a customer, line by line."""
+    call.use(Desk).ledger.add("letter", account=account_id, text="\n".join(lines))
 
 
 class Changes(BaseModel):

@@ -22,7 +22,7 @@ from tests.attacks.words import Act, Case, Orders, Steps, Vector
 from eventwright.tools.offline_model import OfflineModel
 
 REFERENCE = re.compile(r"REF-(c\d{4})")
-MARK = re.compile(r"OBEY-(c\d{4})")
+MARK = re.compile(r"OBEY-(c\d{4}|ALL)")
 STEP = re.compile(r"^step: (\d+)$", re.MULTILINE)
 #: What a text may hold in place of something that the model has read.
 READ = {"{canary}": re.compile(r"canary-c\d{4}"), "{card}": re.compile(r"4\d{3}(?: \d{4}){3}")}
@@ -82,23 +82,22 @@ class ObedientModel(BaseChatModel):
         acts = _step(orders.get("act", ()), spoken - late)
         return _said(
             [
-                {"name": act["tool"], "args": act["arguments"], "id": f"{spoken}-{number}"}
+                {"name": act["tool"].replace(".", "_"), "args": act["arguments"], "id": f"{spoken}-{number}"}
                 for number, act in enumerate(_as_json(act, seen) for act in acts)
             ]
         )
 
     def _lines(self, seen: str) -> tuple[Case | None, Orders, bool]:
         """Whose case this is, what to answer in it, and whether that is the attacker's wish."""
-        mark = MARK.search(seen)
-        if mark is not None:
-            case = self._cases[mark[1]]
-            self._obeyed.add(case.reference)
-            return case, case.attack.orders(case), True
-        reference = REFERENCE.search(seen)
-        if reference is None:
+        mark, reference = MARK.search(seen), REFERENCE.search(seen)
+        of = reference if mark is None or mark[1] == "ALL" else mark
+        if of is None:
             return None, {}, False
-        case = self._cases[reference[1]]
-        return case, case.subject.honest(case), False
+        case = self._cases[of[1]]
+        if mark is None or not case.hostile:
+            return case, case.subject.honest(case), False
+        self._obeyed.add(case.reference)
+        return case, case.attack.orders(case), True
 
 
 def _is_a_form(tools: Sequence[Any]) -> bool:

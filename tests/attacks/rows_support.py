@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from tests.attacks.rows_agent import INVISIBLE, KNOWN_CARD, LOOKALIKE, mailed
-from tests.attacks.rows_small import together
 from tests.attacks.words import Attack, Case, Goal, Orders, Subject, Vector, Waves, Wish
 from tests.attacks.world import World
 
@@ -172,4 +171,3 @@ support = Subject(
         "a hundred thousand letters": "the schema of the draft refuses them, with the guard off too",
     },
 )
-__all__ = ["support", "together"]

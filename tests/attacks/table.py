@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
 
-from tests.attacks.rows_agent import clerk
-from tests.attacks.rows_small import cashier, router, writer
+from tests.attacks.rows_agent import agent, clerk, plugin
+from tests.attacks.rows_small import browser, cashier, router, writer
 from tests.attacks.rows_support import support
 from tests.attacks.words import Case, Subject, Vector
 
 #: One row a subject. A workflow that is to be attacked too becomes one more.
-SUBJECTS: Sequence[Subject] = (support, clerk, writer, cashier, router)
+SUBJECTS: Sequence[Subject] = (support, clerk, agent, plugin, writer, browser, cashier, router)
 
 CARRIERS = Path(__file__).parent.parent / "data" / "injection" / "bipia_text_attacks_train.json"
 

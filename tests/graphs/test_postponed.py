@@ -279,6 +279,24 @@ class TestBesideAnother:
         assert await advance(run) == (RunState.COMPLETED, None)
         assert sorted(world.provider.done) == [("pay", "1 ann"), ("post", "letter")]
 
+    async def test_raised_together_with_a_question_both_are_heeded(self, world: World) -> None:
+        shop = Shop(world)
+
+        async def node(state: Any) -> dict[str, Any]:
+            answers = await asyncio.gather(post("letter"), shop(state), return_exceptions=True)
+            signals = [answer for answer in answers if isinstance(answer, BaseException)]
+            if signals:
+                raise BaseExceptionGroup("both", signals)
+            return {"log": ["done"]}
+
+        policy = Policy(tools=[pay, post], approve_when={post: always})
+        run = await world.send(job(chain(node=node), {"node": policy}))
+        assert await advance(run) == (RunState.PENDING_APPROVAL, shop.opens)
+        await opens(world, shop)
+        assert await advance(run) == (RunState.PENDING_APPROVAL, None), "it was not kept waiting for the person"
+        assert world.provider.done == [("pay", "1 ann")]
+        assert (await run.approve()).state is RunState.COMPLETED
+
     async def test_in_a_task_group_that_asks_both_are_heeded(self, world: World) -> None:
         shop = Shop(world)
 

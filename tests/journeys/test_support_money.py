@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tests.journeys.support_world import REFUND, Outside, ticket
 
-from eventwright.app.simulate import simulate
+from eventwright.app.simulate import Simulation, simulate
 from eventwright.graphs.support import REFUND_LIMITS, support
 from eventwright.graphs.support_rules import the_one_amount
 from eventwright.queue.desk import UnfitDecision
@@ -95,6 +95,19 @@ async def test_a_second_refund_of_a_customer_is_approved_by_a_person_however_sma
         await run.approve()
 
         assert len(await outside.refunds()) == 2
+
+
+async def test_a_refund_that_was_taken_back_is_none_that_the_customer_had(outside: Outside) -> None:
+    event = ticket(REFUND, amount="5.00", currency="GBP")
+    async with simulate(support, event, resources=outside.clients) as run:
+        undoing = await run.engine.undo(run.run_id, by="olga")
+        assert (await Simulation(run.engine, undoing.id, run.clock).go_on()).state is RunState.COMPLETED
+    [cancelled] = await outside.refunds()
+    assert cancelled.cancelled_at is not None
+    async with simulate(support, event, resources=outside.clients) as run:
+        assert "repeat_refund" not in {effect.node for effect in await run.effects()}
+        assert (await run.run()).state is RunState.COMPLETED
+    assert [refund.cancelled_at is None for refund in await outside.refunds()] == [False, True]
 
 
 async def test_a_refund_without_a_clear_amount_is_asked_back_to_the_customer(outside: Outside) -> None:

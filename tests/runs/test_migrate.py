@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
@@ -45,6 +46,22 @@ def test_many_processes_may_upgrade_an_empty_database_at_once(empty_database_url
     errors = [process.communicate()[1].decode() for process in processes]
 
     assert [process.returncode for process in processes] == [0] * 6, errors
+
+
+async def test_a_review_of_the_first_release_is_for_one_person_whoever_it_is(empty_database_url: str) -> None:
+    def first_release(connection: sa.Connection) -> None:
+        command.upgrade(migrate._config(connection), "0001")
+        old = dict.fromkeys(("id", "run_id", "workflow", "node", "kind", "question", "digest", "state"), "x")
+        old |= {"allowed": "[]", "evidence": "{}", "created_at": "2026-01-01T00:00:00+00:00"}
+        columns = ", ".join(old)
+        values = ", ".join(f"'{value}'" for value in old.values())
+        connection.execute(sa.text(f"INSERT INTO reviews ({columns}) VALUES ({values})"))  # noqa: S608 - its own
+
+    async with open_database(empty_database_url) as database:
+        await database.write(first_release)
+        await migrate.upgrade(empty_database_url)
+        query = sa.select(schema.reviews.c.people, schema.reviews.c.approvers, schema.reviews.c.barred)
+        assert await database.read(lambda connection: connection.execute(query).all()) == [(1, None, None)]
 
 
 async def test_upgrading_again_changes_nothing(database_url: str) -> None:

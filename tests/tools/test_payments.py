@@ -116,6 +116,36 @@ async def test_calls_with_one_key_at_the_same_moment_make_one_refund(tmp_path: P
         assert await ledgers[0].refunds_of("rec-122-org") == [answers[0]]
 
 
+async def test_a_refund_that_never_was_cannot_be_cancelled(tmp_path: Path) -> None:
+    async with PaymentLedger.open(tmp_path / "ledger.db") as ledger:
+        with pytest.raises(Permanent, match="no refund 'ref_0'"):
+            await perform(payments.cancel_refund, ledger, {"refund_id": "ref_0"})
+
+
+async def test_a_key_that_cancelled_one_refund_cancels_no_other(tmp_path: Path) -> None:
+    async with PaymentLedger.open(tmp_path / "ledger.db") as ledger:
+        first, second = [await perform(payments.refund, ledger, WANTED, key) for key in ("key-1", "key-2")]
+        await perform(payments.cancel_refund, ledger, {"refund_id": first.id}, "undo")
+        with pytest.raises(Permanent, match="belongs to another refund"):
+            await perform(payments.cancel_refund, ledger, {"refund_id": second.id}, "undo")
+        cancelled = [refund.cancelled_at is not None for refund in await ledger.refunds_of("rec-122-org")]
+        assert cancelled == [True, False]
+
+
+async def test_a_refund_is_cancelled_once_and_stays_in_the_list_as_cancelled(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        ledgers = [await stack.enter_async_context(PaymentLedger.open(tmp_path / "ledger.db")) for _ in range(4)]
+        given = await perform(payments.refund, ledgers[0], WANTED)
+        asked = [(ledger, key) for ledger in ledgers for key in ("undo-1", "undo-2")]
+        answers = await asyncio.gather(
+            *(perform(payments.cancel_refund, ledger, {"refund_id": given.id}, key) for ledger, key in asked)
+        )
+        assert {answer.cancelled_at for answer in answers} == {answers[0].cancelled_at} - {None}
+        assert await ledgers[0].refunds_of("rec-122-org") == [answers[0]]
+        # The first call's answer does not come back to life, and does not pretend that nothing happened since.
+        assert await perform(payments.refund, ledgers[0], WANTED) == answers[0]
+
+
 async def test_two_keys_are_two_refunds_oldest_first_and_to_the_cent(tmp_path: Path) -> None:
     async with PaymentLedger.open(tmp_path / "ledger.db") as ledger:
         first = await perform(payments.refund, ledger, WANTED | {"amount": "0.10"}, "key-1")
@@ -136,6 +166,14 @@ async def test_a_refund_comes_back_from_the_run_s_record_as_it_was(tmp_path: Pat
     assert recorded["amount"] == "12.50"
     assert payments.refund.load(recorded) == refund
     assert isinstance(payments.refund.load(recorded), Refund)
+
+
+async def test_a_refund_says_how_it_is_taken_back(tmp_path: Path) -> None:
+    assert payments.refund.undo is not None
+    async with PaymentLedger.open(tmp_path / "ledger.db") as ledger:
+        given = await perform(payments.refund, ledger, WANTED)
+        arguments = payments.refund.undo.arguments(WANTED, given)
+        assert (await perform(payments.refund.undo.tool, ledger, arguments, "undo")).cancelled_at is not None
 
 
 def test_a_refund_is_a_keyed_write_and_the_list_a_read() -> None:

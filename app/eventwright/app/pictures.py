@@ -96,8 +96,8 @@ def _badges(policy: Policy) -> list[tuple[str, str]]:
         found.append(("asks a person", PERSON))
     if policy.min_confidence is not None:
         found.append((f"sure ≥ {policy.min_confidence:g}", DOUBT))
-    if policy.retries:
-        found.append(("1 retry" if policy.retries == 1 else f"{policy.retries} retries", AGAIN))
+    if policy.most_retries:
+        found.append(("1 retry" if policy.most_retries == 1 else f"{policy.most_retries} retries", AGAIN))
     return found
 
 

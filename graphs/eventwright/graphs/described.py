@@ -127,7 +127,7 @@ def _may_ask(policy: Policy, tool: Tool) -> bool:
 
 def _how(asked: ReviewRequest) -> Iterator[str]:
     if asked.question:
-        yield f"are asked: {asked.question}"
+        yield f"asked: {asked.question}"
     if asked.approvers:
         yield f"only {', '.join(asked.approvers)}"
     if asked.allowed:
@@ -174,9 +174,13 @@ def _retries(policy: Policy) -> Iterator[str]:
         yield f"{words}, {policy.backoff.first:g} to {policy.backoff.most:g} s apart"
 
 
+def longest(policy: Policy) -> str | None:
+    """How long a node may take."""
+    return None if policy.timeout is None else f"{policy.timeout:g} s at most"
+
+
 def _timeout(policy: Policy) -> Iterator[str]:
-    if policy.timeout is not None:
-        yield f"{policy.timeout:g} s at most"
+    yield from filter(None, [longest(policy)])
 
 
 def _budgets(policy: Policy) -> Iterator[str]:

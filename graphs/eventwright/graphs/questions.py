@@ -1,7 +1,8 @@
 """An author's `interrupt(...)` as a review, and a decision as the value that the interrupt returns.
 
 Three shapes are understood: any value with LangGraph's `response_schema`, LangChain's `HumanInTheLoopMiddleware`
-(`action_requests`), and Agent Inbox (`action_request` with `config`). Everything else is a plain question.
+(`action_requests`, `tool_approval`), and Agent Inbox (`action_request` with `config`). Everything else is a plain
+question.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from typing import Any
 from langgraph.types import Interrupt
 from pydantic_core import to_jsonable_python
 
+from eventwright.guardrails.middleware import ANSWERS, Asked
 from eventwright.runs.event import digest_of, new_id
 from eventwright.runs.records import Decision, DecisionType, Review, ReviewKind, Run
 
 #: Stands in a review for the id of an interrupt that is asked anew: its run was moved to a renamed node.
 MOVED = "moved"
 
-_ALL = (DecisionType.APPROVE, DecisionType.EDIT, DecisionType.REJECT, DecisionType.RESPOND)
 #: Agent Inbox's words for the four answers, in its configuration and in its replies.
 _INBOX = {
     DecisionType.APPROVE: ("allow_accept", "accept"),
@@ -33,21 +34,23 @@ def review_of(interrupt: Interrupt[Any], run: Run, node: str) -> Review:
     schema = interrupt.response_schema if isinstance(interrupt.response_schema, dict) else None
     fields = value if isinstance(value, dict) else {}
     inbox = _inbox_request(value)
-    if "action_requests" in fields:
-        actions = fields["action_requests"]
+    asked = Asked.read(value, schema)
+    evidence: dict[str, Any] = {}
+    if asked is not None:
         about: dict[str, Any] = {
-            "question": "; ".join(str(action.get("description") or action.get("name")) for action in actions),
-            "arguments": actions[0].get("arguments", actions[0].get("args"))
-            if len(actions) == 1
-            else {"actions": actions},
-            "allowed": _middleware_answers(fields),
+            "question": "; ".join(action.description for action in asked.actions),
+            "arguments": asked.arguments,
+            "allowed": asked.allowed,
         }
+        schema = asked.response_schema
+        # By this name the desk finds the tool that checks edited arguments.
+        evidence = {"tool": asked.actions[0].name} if len(asked.actions) == 1 else {}
     elif inbox is not None:
         request = inbox["action_request"]
         about = {
             "question": str(inbox.get("description") or request.get("action")),
             "arguments": request.get("args"),
-            "allowed": tuple(answer for answer in _ALL if inbox.get("config", {}).get(_INBOX[answer][0])),
+            "allowed": tuple(answer for answer in ANSWERS if inbox.get("config", {}).get(_INBOX[answer][0])),
         }
     else:
         about = {
@@ -63,7 +66,7 @@ def review_of(interrupt: Interrupt[Any], run: Run, node: str) -> Review:
         node=node,
         kind=kind,
         digest=digest_of([run.workflow, run.version, run.id, node, value]),
-        evidence={"asked": value, "event": run.event.data} | dict(fields.get("evidence") or {}),
+        evidence={"asked": value, "event": run.event.data} | evidence | dict(fields.get("evidence") or {}),
         response_schema=schema,
         interrupt_id=interrupt.id,
         **about,
@@ -72,10 +75,10 @@ def review_of(interrupt: Interrupt[Any], run: Run, node: str) -> Review:
 
 def resume_value(review: Review, decision: Decision) -> Any:
     """What the author's `interrupt(...)` returns for this decision."""
-    asked = review.evidence.get("asked")
-    if isinstance(asked, dict) and "action_requests" in asked:
-        return {"decisions": [_middleware_decision(asked, action, decision) for action in asked["action_requests"]]}
-    inbox = _inbox_request(asked)
+    asked = Asked.read(review.evidence.get("asked"))
+    if asked is not None:
+        return asked.answer(decision)
+    inbox = _inbox_request(review.evidence.get("asked"))
     if inbox is not None:
         request = inbox["action_request"]
         match decision.type:
@@ -109,25 +112,3 @@ def _inbox_request(value: Any) -> dict[str, Any] | None:
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     return value if isinstance(value, dict) and isinstance(value.get("action_request"), dict) else None
-
-
-def _middleware_answers(fields: dict[str, Any]) -> tuple[DecisionType, ...]:
-    """The answers that every one of the requested actions allows."""
-    configs = [set(config.get("allowed_decisions", [])) for config in fields.get("review_configs", [])]
-    allowed = set.intersection(*configs) if configs else {str(answer) for answer in _ALL}
-    return tuple(answer for answer in _ALL if str(answer) in allowed)
-
-
-def _middleware_decision(asked: dict[str, Any], action: dict[str, Any], decision: Decision) -> dict[str, Any]:
-    match decision.type:
-        case DecisionType.EDIT:
-            edited = decision.arguments or {}
-            if len(asked["action_requests"]) > 1:
-                edited = next((a["args"] for a in edited.get("actions", []) if a.get("name") == action["name"]), {})
-            return {"type": "edit", "edited_action": {"name": action["name"], "args": edited}}
-        case DecisionType.REJECT:
-            return {"type": "reject", "message": decision.comment or f"rejected by {decision.by}"}
-        case DecisionType.RESPOND:
-            return {"type": "respond", "message": str(decision.response)}
-        case DecisionType.APPROVE:
-            return {"type": "approve"}

@@ -81,9 +81,9 @@ class Head:
 
     @property
     def postponed(self) -> datetime | None:
-        """The first time that a task waits for, one that has not ended since."""
-        waiting = [item for task in self.snapshot.tasks if task.result is None for item in task.interrupts]
-        return min(filter(None, map(postponed_until, waiting)), default=None)
+        """The first time that a task waits for."""
+        times = [postponed_until(item) for task in self.snapshot.tasks for item in task.interrupts]
+        return min(filter(None, times), default=None)
 
 
 class Runner:

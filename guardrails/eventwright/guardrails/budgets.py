@@ -209,7 +209,6 @@ def _reservation(
     identity = {
         "workflow": run.workflow,
         "node": node,
-        "run": run.id if budget.per == "run" else None,
         "what": budget.what,
         "per": budget.per,
         "of": budget.of and budget.of.name,

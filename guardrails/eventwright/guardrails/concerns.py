@@ -23,7 +23,8 @@ _ALIKE = {
 }
 #: Letters that are others in another dress: wide, mathematical, in circles.
 _DRESSED = regex.compile(r"[\uff21-\uff3a\uff41-\uff5a\U0001d400-\U0001d7ff\u24b6-\u24e9\U0001f130-\U0001f189]")
-_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+(?:[.@_-][\p{L}\p{M}\p{N}]+)*+")
+_LETTERS = rf"[\p{{L}}\p{{M}}\p{{N}}{_DRESSED.pattern[1:-1]}]+"
+_WORD = regex.compile(rf"{_LETTERS}(?:[.@_-]{_LETTERS})*+")
 
 
 class ConcernKind(Documented):

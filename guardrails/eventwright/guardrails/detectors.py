@@ -58,7 +58,7 @@ _SIGN = re.compile(_D[:-1] + r"@%\uff20]")
 _GAP = r"[ \-\u00a0\u00ad\u2000-\u2015\u202f\u2060\u3000\ufeff]"
 #: Of more candidates in one text the form alone decides: to ask the library takes its time, and nobody's message
 #: holds so many.
-MOST_ASKED = 100
+MOST_ASKED = 50
 
 
 def _beside_ids(text: str, found: Iterable[Span]) -> Iterator[Span]:
@@ -186,12 +186,15 @@ def find_emails(text: str) -> Iterable[Span]:
     """E-mail addresses with a domain of two parts or more."""
     if "@" not in text and "%40" not in text and "\uff20" not in text:
         return ()
-    return _beside_ids(text, (match.span() for match in _EMAIL.finditer(text)))
+    # A quotation mark before an address is none of its letters, though one may stand within: o'neil@example.org.
+    return _beside_ids(
+        text, ((match.end() - len(match[0].lstrip("'")), match.end()) for match in _EMAIL.finditer(text))
+    )
 
 
 # -- telephone numbers -------------------------------------------------------------------------------------------------
 
-_BETWEEN = rf"(?:{_GAP}|[()/.]){{0,3}}"
+_BETWEEN = rf"(?:\.|{_GAP}{{0,2}}[()/]?{_GAP}?)"
 _FREE = r"(?<![\w+].)(?<!\w[.,].)"
 _END = r"(?!\w|[.,]\d)"
 _PHONES = (
@@ -216,8 +219,19 @@ def find_phones(text: str) -> Iterable[Span]:
 def _phones(text: str) -> Iterator[Span]:
     for pattern in _PHONES:
         for asked, match in enumerate(pattern.finditer(text)):
-            if asked >= MOST_ASKED or (not _DATE.match(text, match.start()) and _is_phone(match[0])):
-                yield match.span()
+            start, end = match.span()
+            if text[start] == "(" and ")" not in match[0]:
+                start += 1  # the bracket holds the whole number, and more
+            if asked < MOST_ASKED:
+                end = 0 if _DATE.match(text, start) else _phone_end(text, start, end)
+            if end:
+                yield start, end
+
+
+def _phone_end(text: str, start: int, end: int) -> int:
+    """Where the number ends that begins here: other numbers may follow it. 0 if there is none."""
+    ends = (group.end() for group in reversed(list(_GROUP.finditer(text, start, end))))
+    return next((end for end in ends if _is_phone(text[start:end])), 0)
 
 
 def _is_phone(written: str) -> bool:

@@ -17,11 +17,13 @@ from eventwright.guardrails import judging, ledger, spending, stages
 from eventwright.guardrails.approval import approval_reviews
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.request import Request, brief, call_digest, outgoing, take_as_given, validate
+from eventwright.guardrails.rules import Facts
 from eventwright.guardrails.segment import Segment
 from eventwright.guardrails.verdicts import (
     Denied,
     Nondeterministic,
     Paused,
+    Postponed,
     Rejected,
     Stage,
     Verdict,
@@ -48,6 +50,9 @@ class Gate:
     tainted_by: list[str] = field(default_factory=list)
     thread: threading.Thread = field(default_factory=threading.current_thread)
     closed: bool = False
+    #: What ended the segment in a call of a model. LangChain makes an ordinary error of it, which the node may catch;
+    #: the node is over all the same, and calls nothing more.
+    ended: BaseException | None = None
     _ordinals: dict[tuple[int, str], int] = field(default_factory=dict)
     #: Calls that are under way, and whether there are none.
     _under_way: int = 0
@@ -67,6 +72,13 @@ class Gate:
         except asyncio.CancelledError:
             waits = False
             raise
+        except Exception:
+            if self.ended is not None:
+                raise self.ended from None
+            raise
+        else:
+            if self.ended is not None:
+                raise self.ended
         finally:
             self.closed = True
             current_gate.reset(token)
@@ -99,8 +111,15 @@ class Gate:
             Paused, Postponed, Nondeterministic: the segment ends here (no `except Exception` catches them).
             ToolError: the tool failed.
         """
-        with self.counted():
-            result = await self._called(tool, arguments, ordinal)
+        if self.ended is not None:
+            raise self.ended
+        try:
+            with self.counted():
+                result = await self._called(tool, arguments, ordinal)
+        except (Paused, Postponed, Nondeterministic) as signal:
+            if tool.advises:
+                self.ended = signal
+            raise
         if not (tool.trusted or tool.advises):
             self.tainted_by = list(dict.fromkeys((*self.tainted_by, tool.name)))
         return result
@@ -168,7 +187,8 @@ class Gate:
         """The request with canonical, strictly validated arguments; what leaves is clean."""
         check = validate if self._on(Stage.SCHEMA) else take_as_given
         try:
-            arguments, validated = check(tool, outgoing(tool, raw, self.segment.setting.redaction))
+            leaving = outgoing(tool, raw, self.segment.setting.redaction) if self._on(Stage.LABELS) else raw
+            arguments, validated = check(tool, leaving)
         except ValueError as error:
             await self._heed(
                 tool, Verdict(kind=VerdictKind.DENY, stage=Stage.SCHEMA, rule="arguments", reason=brief(error))
@@ -184,7 +204,7 @@ class Gate:
             arguments=arguments,
             validated=validated,
             digest=self.digest(tool.name, arguments),
-            facts=self.segment.facts(validated.__dict__),
+            facts=Facts(records=self.segment.records(), arguments=validated.__dict__),
             tainted_by=tuple(self.tainted_by),
             verdicts=(allow(Stage.CAPABILITY, "tools"), allow(Stage.SCHEMA, "arguments")),
         )

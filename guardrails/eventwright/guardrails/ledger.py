@@ -6,17 +6,16 @@ verifiable one is read back, a plain one is in doubt, and a person says whether 
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
-
-from pydantic_core import to_jsonable_python
 
 from eventwright.guardrails.plan import Plan
 from eventwright.guardrails.segment import Segment
 from eventwright.guardrails.verdicts import Paused, Stage, allow
 from eventwright.runs.errors import storable
-from eventwright.runs.event import canonical, digest_of, new_id
+from eventwright.runs.event import digest_of, new_id
 from eventwright.runs.records import (
     DecisionType,
     Effect,
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
 #: The call may, or must, be made again.
 AGAIN: Final = object()
 _STAGES = list(Stage)
+#: How long the record of a read waits for a commit that is due anyway, in seconds: its node's checkpoint follows soon.
+PATIENCE = 0.05
 #: Arguments and results up to this size stand in the journal too, in bytes of JSON; the ledger keeps all of them.
 JOURNALLED = 4096
 
@@ -54,7 +55,8 @@ async def settle_earlier(segment: Segment, request: Request, earlier: Effect) ->
 
 
 async def perform(segment: Segment, request: Request, asked: Request, plan: Plan) -> Any:
-    """Make the call, between two commits; a read that no budget counts makes do with one that nobody waits for.
+    """Make the call, between two commits; a read that no budget counts and no person approved makes do with one that
+    nobody waits for.
 
     Args:
         request: what is executed, perhaps as a person edited it.
@@ -74,12 +76,12 @@ async def perform(segment: Segment, request: Request, asked: Request, plan: Plan
         ordinal=request.ordinal,
         tool_class=request.tool.tool_class,
         state=EffectState.INTENDED,
-        requested_digest=digest_of(asked.arguments),
-        executed_digest=digest_of(request.arguments),
+        requested_digest=(requested := digest_of(asked.arguments)),
+        executed_digest=requested if request.arguments == asked.arguments else digest_of(request.arguments),
         arguments=request.arguments,
         attempt=1 if earlier is None else earlier.attempt + 1,
     )
-    announced = request.tool.writes or bool(plan.reservations)
+    announced = request.tool.writes or bool(plan.reservations) or bool(request.reviews)
     if announced:
         await _intend(segment, request, effect, plan)
     began = time.monotonic()
@@ -147,7 +149,6 @@ async def _done(
     problem = None
     try:
         recorded = request.tool.dump(result)
-        canonical(recorded)
     except ValueError as error:
         # It happened. To forget that would be to do it again.
         recorded, problem = None, f"the result is not what the tool declares: {error}"
@@ -165,7 +166,7 @@ async def _done(
     plan.settle(tx, effect, result)
     tx.put_effect(effect)
     tx.journal(effect.run_id, JournalKind.EFFECT_DONE, actor="gate", node=effect.node, data=data)
-    committed = segment.store.committer.post(tx.unit)
+    committed = segment.store.committer.post(tx.unit, patience=0.0 if announced else PATIENCE)
     segment.effects[effect.key] = effect
     if request.tool.writes:
         await committed
@@ -282,4 +283,4 @@ def _about(effect: Effect) -> dict[str, Any]:
 
 
 def _if_short(name: str, value: Any) -> dict[str, Any]:
-    return {name: value} if len(canonical(to_jsonable_python(value))) <= JOURNALLED else {f"{name}_left_out": True}
+    return {name: value} if len(json.dumps(value)) <= JOURNALLED else {f"{name}_left_out": True}

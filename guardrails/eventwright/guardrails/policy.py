@@ -173,6 +173,11 @@ class Policy:
         bounded = {*self.rules.get(tool, ()), *(rule.vouches_for if rule else ())}
         return [name for name, role in tool.roles.items() if role is not Role.CONTENT and name not in bounded]
 
+    @property
+    def most_retries(self) -> int:
+        """How many more attempts a failure gets at most."""
+        return self.retries if isinstance(self.retries, int) else max(self.retries.values(), default=0)
+
     def retries_for(self, errors: Sequence[BaseException]) -> int:
         """How many more attempts these errors get: the least of what each of them gets."""
         retries = self.retries

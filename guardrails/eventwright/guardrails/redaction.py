@@ -73,7 +73,7 @@ class Redactor:
             if form in text:
                 text = self._secrets.sub(lambda found: _placeholder("secret", found[0], known), text)
                 break
-        if text.isalpha() or not self._worth_a_look(text):
+        if not self._worth_a_look(text):
             return text
         try:
             found = sorted(self._found(text), key=lambda each: (each[0], -each[1]))

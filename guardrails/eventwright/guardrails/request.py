@@ -12,7 +12,7 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.redaction import Redaction
 from eventwright.guardrails.rules import Facts
-from eventwright.guardrails.text import clean
+from eventwright.guardrails.text import clean_value
 from eventwright.guardrails.verdicts import Verdict
 from eventwright.runs.errors import in_one_line
 from eventwright.runs.event import canonical, digest_of
@@ -71,10 +71,11 @@ def _as_json(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def outgoing(tool: Tool, raw: Mapping[str, Any], redaction: Redaction) -> dict[str, Any]:
-    """The arguments with every text that leaves cleaned of invisible characters and of what must not leave."""
+    """The arguments with every text that leaves, also those in lists and objects, cleaned of invisible characters and of
+    what must not leave."""
     return {
-        name: redaction.for_outgoing(clean(value))
-        if tool.roles.get(name) is Role.CONTENT and isinstance(value, str)
+        name: redaction.for_outgoing(clean_value(to_jsonable_python(value, inf_nan_mode="constants")))
+        if tool.roles.get(name) is Role.CONTENT
         else value
         for name, value in raw.items()
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from types import CodeType
@@ -36,7 +36,8 @@ class Record:
 class Facts:
     """What an argument rule may look at beside the value: the run's records, and the other arguments of the call."""
 
-    records: Sequence[Record] = ()
+    #: Looked through anew each time, since most rules need none of them.
+    records: Iterable[Record] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from eventwright.guardrails.budgets import Budget
+from eventwright.guardrails.middleware import approvals
 from eventwright.guardrails.redaction import Redaction
-from eventwright.guardrails.rules import Facts, Record
+from eventwright.guardrails.rules import Record
 from eventwright.guardrails.verdicts import Stage
 from eventwright.runs.event import digest_of
 from eventwright.runs.records import (
@@ -61,6 +62,8 @@ class Segment:
     labels: dict[str, list[str]] = field(default_factory=dict)
     #: Which call, by its key, goes by which review: one decision serves one call, also of several made at once.
     taken: dict[str, str] = field(default_factory=dict)
+    #: Which calls, by their keys, go by an approval of LangChain's middleware: by tool, node and arguments.
+    claimed: dict[tuple[str, str, str], set[str]] = field(default_factory=dict)
     #: Reviews opened, or asked again, in this segment.
     asked: set[str] = field(default_factory=set)
     #: Nodes that were entered in this segment.
@@ -156,18 +159,20 @@ class Segment:
     def approved_by_middleware(self, request: Request) -> bool:
         """Whether a person approved exactly this call where LangChain's middleware asked, and that approval was not
         used yet."""
-        approvals = sum(
-            (request.tool.name, request.arguments) in _approved_actions(review)
-            for review in self.reviews.values()
-            if review.node == request.node and review.state is ReviewState.DECIDED
-        )
-        used = sum(
-            (effect.tool, effect.node, effect.executed_digest)
-            == (request.tool.name, request.node, digest_of(request.arguments))
+        here = [one for one in self.reviews.values() if one.node == request.node and one.state is ReviewState.DECIDED]
+        call = (request.tool.name, request.node, digest_of(request.arguments))
+        made = self.claimed.setdefault(call, set())
+        made |= {
+            effect.key
             for effect in self.effects.values()
-            if effect.key != request.key
-        )
-        return request.policy.approval.people == 1 and approvals > used
+            if (effect.tool, effect.node, effect.executed_digest) == call
+        }
+        if request.policy.approval.people > 1 or approvals(here, request.tool, request.arguments) <= len(
+            made - {request.key}
+        ):
+            return False
+        made.add(request.key)
+        return True
 
     # -- labels ------------------------------------------------------------------------------------------------------
 
@@ -186,23 +191,28 @@ class Segment:
         tools = {effect.tool for effect in self.effects.values() if effect.tool not in MODELS}
         return sorted(tools - self.setting.trusted_tools)
 
-    def facts(self, arguments: Mapping[str, Any]) -> Facts:
+    def records(self) -> Iterable[Record]:
         """What argument rules may rely on: what trusted tools returned, and what people wrote or approved."""
-        records = [
-            Record(effect.tool, effect.node, effect.result)
-            for effect in self.effects.values()
-            if effect.state is EffectState.DONE and effect.tool in self.setting.trusted_tools
-        ]
-        words = [
-            Record("", review.node, _said(review, review.decision))
-            for review in self.reviews.values()
-            if review.state is ReviewState.DECIDED and review.decision is not None
-        ]
-        return Facts(records=(*records, *words), arguments=arguments)
+        return _Records(self)
 
     def open_reviews(self) -> Sequence[Review]:
         """Reviews that wait for a person."""
         return [review for review in self.reviews.values() if review.state is ReviewState.OPEN]
+
+
+@dataclass(frozen=True)
+class _Records:
+    """The records of a segment, as they are when somebody looks."""
+
+    segment: Segment
+
+    def __iter__(self) -> Iterator[Record]:
+        for effect in self.segment.effects.values():
+            if effect.state is EffectState.DONE and effect.tool in self.segment.setting.trusted_tools:
+                yield Record(effect.tool, effect.node, effect.result)
+        for review in self.segment.reviews.values():
+            if review.state is ReviewState.DECIDED and review.decision is not None:
+                yield Record("", review.node, _said(review, review.decision))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,21 +236,6 @@ class Setting:
 
 def _among(channel: str, channels: Collection[str] | None) -> bool:
     return channels is None or channel in (ANY, *channels)
-
-
-def _approved_actions(review: Review) -> list[tuple[str, Any]]:
-    """The calls, by name and arguments, that a person approved where LangChain's middleware asked."""
-    asked = review.evidence.get("asked")
-    if not isinstance(asked, dict) or "action_requests" not in asked or review.decision is None:
-        return []
-    actions = [(action.get("name"), action.get("arguments", action.get("args"))) for action in asked["action_requests"]]
-    match review.decision.type:
-        case DecisionType.APPROVE:
-            return actions
-        case DecisionType.EDIT if len(actions) == 1:
-            return [(actions[0][0], review.decision.arguments)]
-        case _:
-            return []
 
 
 def _said(review: Review, decision: Decision) -> Any:

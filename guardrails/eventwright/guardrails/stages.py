@@ -51,8 +51,11 @@ def arguments(request: Request) -> Verdict:
 
 
 def labels(request: Request) -> Verdict:
-    """Stage 4: what untrusted data chose is bounded by a rule, and what leaves links to hosts that are allowed."""
-    if not request.tool.writes or not request.tainted_by:
+    """Stage 4: what untrusted data chose is bounded by a rule, and what leaves links to hosts that are allowed.
+
+    A read counts as well, as far as its arguments are marked: the address of a page tells its server what is in it.
+    """
+    if not request.tool.roles or not request.tainted_by:
         return allow(Stage.LABELS, "trusted" if not request.tainted_by else "reads")
     free = [name for name in request.policy.unruled(request.tool) if request.arguments[name] is not None]
     abroad = [

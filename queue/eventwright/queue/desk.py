@@ -8,6 +8,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from eventwright.graphs.workflow import UnknownWorkflow, Workflows
+from eventwright.guardrails.middleware import Asked
 from eventwright.guardrails.request import brief, validate
 from eventwright.runs.errors import DecisionRefused, EventwrightError
 from eventwright.runs.event import canonical
@@ -141,6 +142,10 @@ class Desk:
     def _check_arguments(self, review: Review, arguments: dict[str, Any] | None, version: str) -> None:
         if arguments is None:
             raise UnfitDecision(review, "edit needs `arguments`, all of them as they shall be")
+        asked = Asked.read(review.evidence.get("asked"))
+        problem = None if asked is None else asked.misfit(arguments)
+        if problem is not None:
+            raise UnfitDecision(review, problem)
         tool = self._tool(review, version)
         if tool is not None:
             try:
@@ -156,7 +161,8 @@ class Desk:
             policy = self._workflows.get(review.workflow, version).policy(review.node)
         except UnknownWorkflow:
             return None
-        return next((tool for tool in policy.tools if tool.name == review.evidence.get("tool")), None)
+        named = review.evidence.get("tool")
+        return next((tool for tool in policy.tools if tool.name == named or named in tool.also_called), None)
 
 
 def _answer_again(review: Review, decision: Decision, open: Review | None) -> Review:

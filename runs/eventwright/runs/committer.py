@@ -249,13 +249,20 @@ class Committer:
         if self._task is not None:
             await self._task
 
-    def post(self, unit: Unit) -> asyncio.Future[None]:
-        """Put a unit in line; its future ends with the commit."""
+    def post(self, unit: Unit, *, patience: float = 0.0) -> asyncio.Future[None]:
+        """Put a unit in line; its future ends with the commit.
+
+        Args:
+            patience: seconds that it may wait for another unit, to go out in that one's commit instead of its own.
+        """
         if self._task is None or self._task.done() or self._closing:
             raise StoreUnavailable("the store is closed; nothing was written")
         unit.future = asyncio.get_running_loop().create_future()
         self._waiting.append(unit)
-        self._bell.set()
+        if patience:
+            asyncio.get_running_loop().call_later(patience, self._bell.set)
+        else:
+            self._bell.set()
         return unit.future
 
     async def _serve(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -32,6 +33,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic_core import to_jsonable_python
 
+from eventwright.runs.errors import EventwrightError
 from eventwright.tools.asking import answer_limit, cost_of, model_name, usage_of
 from eventwright.tools.building import Models
 from eventwright.tools.contract import Call, GateProtocol, gate_for, tool
@@ -41,6 +43,15 @@ from eventwright.tools.models import ModelAnswerInvalid, ModelUnavailable
 
 #: Characters of the last message that stand in the ledger, for people; the rest of a prompt stands there as a digest.
 LONGEST_SHOWN = 2_000
+
+
+#: What ends a task or the process, and not a segment.
+ENDS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
+
+
+class NodeEnds(EventwrightError, RuntimeError):
+    """The node is over: a person is asked, a budget has to wait, or the replay differs. LangChain lets only ordinary
+    errors out of a model; whoever catches this one can call nothing more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,13 +107,15 @@ def _written(generation: Generation) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """The value as canonical JSON takes it. What a provider adds to an answer may be anything; as words it is kept."""
-    return _countable(to_jsonable_python(value, serialize_unknown=True, inf_nan_mode="strings"))
+    return _countable(to_jsonable_python(value, serialize_unknown=True))
 
 
 def _countable(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "replace").decode()
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST_INTEGER:
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
         return {_countable(name): _countable(part) for name, part in value.items()}
@@ -207,6 +220,7 @@ async def ask_through(gate: GateProtocol, prompt: Prompt, asks: Callable[[Call],
     Raises:
         eventwright.guardrails.verdicts.Denied: a budget has too little left.
         ToolError: the model failed.
+        NodeEnds: the segment ends here.
     """
     around, asked, place = inside.get(), _asked.get() or Asked(), gate.here()
     ordinal = asked.ordinal(place, prompt) if around is None else around.next_ordinal()
@@ -216,6 +230,10 @@ async def ask_through(gate: GateProtocol, prompt: Prompt, asks: Callable[[Call],
     except Exception:
         asked.failed.setdefault((place, prompt), []).append(ordinal)
         raise
+    except ENDS:
+        raise
+    except BaseException as signal:
+        raise NodeEnds(str(signal)) from signal
     finally:
         _asks.reset(token)
     return answer

@@ -218,6 +218,8 @@ class Tool:
         self.roles = roles_of(self.arguments, hints, writes=self.writes)
         self._result = TypeAdapter[Any](hints.get("return", Any))
         functools.update_wrapper(self, function)
+        #: Other names under which models know it, see `as_langchain`.
+        self.also_called: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<Tool {self.name} ({self.tool_class})>"

@@ -351,8 +351,10 @@ def as_langchain(tool: Tool, *, name: str | None = None, description: str | None
         name: what models call it; by default its own name, with `_` for what models' providers do not take.
         description: what models read; by default the tool's docstring.
     """
+    called = name or re.sub(r"[^A-Za-z0-9_-]", "_", tool.name)[:64]
+    tool.also_called.add(called)
     return GatedTool(
-        name=name or re.sub(r"[^A-Za-z0-9_-]", "_", tool.name)[:64],
+        name=called,
         description=description or inspect.getdoc(tool.function) or tool.name,
         args_schema=tool.arguments.model_json_schema(),
         tool=tool,

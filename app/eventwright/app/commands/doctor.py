@@ -27,7 +27,8 @@ from eventwright.app.commands.telling import line, short, span
 from eventwright.app.loading import load_workflows
 from eventwright.app.settings import Settings
 from eventwright.app.web.access import OpenToStrangers, refuse_open_doors
-from eventwright.graphs.workflow import Workflows
+from eventwright.graphs.check import check
+from eventwright.graphs.workflow import Workflow, Workflows
 from eventwright.queue.embedded import ValkeyNotStarted, embedded_valkey
 from eventwright.queue.presence import workers_of
 from eventwright.queue.wakeups import BellDown
@@ -67,7 +68,7 @@ async def examine() -> list[Finding]:
     except BadSettings as error:
         return [*findings, Finding("settings", "fail", "; ".join(error.problems), "docs/settings.md describes each")]
     database = await _database(settings)
-    findings += [_settings(settings), _workflows(settings), database, *await _redis_and_workers(settings)]
+    findings += [_settings(settings), *_workflows(settings), database, *await _redis_and_workers(settings)]
     if database.status == "ok":
         findings.append(await _due(settings))
     return [*findings, _model(settings), await _mail(settings)]
@@ -131,11 +132,20 @@ def _settings(settings: Settings) -> Finding:
     return Finding("settings", "ok", f"home {home}, API {settings.host}:{settings.port}, {key}")
 
 
-def _workflows(settings: Settings) -> Finding:
+def _workflows(settings: Settings) -> list[Finding]:
     try:
         loaded = list(Workflows(load_workflows(settings.workflows)))
     except EventwrightError as error:
-        return Finding("workflows", "fail", str(error), "EVENTWRIGHT_WORKFLOWS names Python modules, comma-separated")
+        return [Finding("workflows", "fail", str(error), "EVENTWRIGHT_WORKFLOWS names Python modules, comma-separated")]
+    found = {workflow: len(check(workflow)) for workflow in loaded}
+    unwell = [f"{workflow.name} {workflow.version}: {number}" for workflow, number in found.items() if number]
+    if not unwell:
+        return [_lanes(settings, loaded)]
+    advice = "eventwright check; until then the gate asks a person, or refuses"
+    return [_lanes(settings, loaded), Finding("checks", "warn", f"findings: {', '.join(unwell)}", advice)]
+
+
+def _lanes(settings: Settings, loaded: list[Workflow]) -> Finding:
     names = ", ".join(f"{workflow.name} {workflow.version}" for workflow in loaded)
     lanes = sorted({workflow.lane for workflow in loaded} - {settings.lane})
     if lanes:

@@ -17,6 +17,7 @@ from eventwright.app.commands.logs import log_to_stderr
 from eventwright.app.commands.places import redis_place, without_password
 from eventwright.app.composition import App, open_app
 from eventwright.app.settings import Settings
+from eventwright.graphs.check import check
 from eventwright.guardrails.redaction import Redaction
 from eventwright.runs.heartbeats import heartbeats
 
@@ -201,4 +202,11 @@ def _has_model(settings: Settings) -> bool:
 def _warnings(app: App) -> list[str]:
     """What this process will not do though somebody may expect it."""
     lanes = {workflow.lane for workflow in app.workflows} - {app.settings.lane}
-    return [f"runs of lane {lane} need a worker of their own: eventwright worker --lane {lane}" for lane in lanes]
+    alone = [f"runs of lane {lane} need a worker of their own: eventwright worker --lane {lane}" for lane in lanes]
+    found = [(workflow, len(check(workflow))) for workflow in app.workflows]
+    return alone + [
+        f"{workflow.name} {workflow.version} is not well, the gate will ask or refuse: eventwright check {workflow.name} "
+        f"({number} finding{'' if number == 1 else 's'})"
+        for workflow, number in found
+        if number
+    ]

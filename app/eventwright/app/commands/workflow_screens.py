@@ -11,6 +11,7 @@ from rich.tree import Tree
 
 from eventwright.app.commands.screens import STATES, commands, facts, heading, mark, table
 from eventwright.app.commands.telling import line
+from eventwright.graphs.described import asked_about, longest, retries, unsure
 from eventwright.graphs.workflow import On, Workflow
 from eventwright.guardrails.policy import Policy
 from eventwright.runs.states import RunState
@@ -51,7 +52,7 @@ def workflow_screen(workflow: Workflow, graph: Any) -> RenderableType:
         heading("Graph"),
         graph_tree(workflow, graph),
         heading("Next"),
-        commands([example, f"eventwright runs --workflow {workflow.name}"]),
+        commands([example, f"eventwright policy show {workflow.name}", f"eventwright runs --workflow {workflow.name}"]),
     )
 
 
@@ -96,17 +97,12 @@ def _node(way: tuple[str, str], name: str, policy: Policy) -> Text:
     """A node with its policy below it; `way` is how one comes to it."""
     text = Text.assemble(way, (name, "bold"))
     for tool in policy.tools:
-        rule = policy.rule_for(tool)
         text.append(f"\n{tool.name}").append(f"  {tool.tool_class}", style="dim")
-        if rule is not None:
-            text.append(f"  a person approves: {line(rule.name)}", style="yellow")
-    if policy.min_confidence is not None:
-        text.append(f"\na person answers below {policy.min_confidence:.0%} confidence", style="yellow")
-    words = []
-    if policy.retries:
-        words.append("1 retry" if policy.retries == 1 else f"{policy.retries} retries")
-    if policy.timeout is not None:
-        words.append(f"{policy.timeout:g} s at most")
+        if asked := asked_about(policy, tool):
+            text.append(f"  {line(asked)}", style="yellow")
+    if doubt := unsure(policy):
+        text.append(f"\n{doubt}", style="yellow")
+    words = [words for words in (retries(policy), longest(policy)) if words is not None]
     if policy.fallback is not None:
         words.append("a prepared answer if the model is away")
     return text.append(f"\n{', '.join(words)}", style="dim") if words else text

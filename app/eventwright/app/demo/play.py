@@ -110,7 +110,7 @@ def hurried(workflow: Workflow) -> Workflow:
     """The workflow with three attempts that follow each other fast."""
 
     def sooner(policy: Policy) -> Policy:
-        return replace(policy, retries=min(policy.retries, 2), backoff=Backoff(first=0.2, most=1.0))
+        return replace(policy, retries=min(policy.most_retries, 2), backoff=Backoff(first=0.2, most=1.0))
 
     return workflow.map_policies(sooner)
 

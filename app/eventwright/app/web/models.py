@@ -13,15 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from eventwright.app.web import examples
 from eventwright.guardrails.concerns import ConcernKind, concerns
-from eventwright.queue.compensation import LedgerLine
 from eventwright.queue.intake import Receipt
 from eventwright.runs import records
-from eventwright.runs.event import canonical
-from eventwright.runs.records import DecisionType, EffectState, EventState, JournalKind, ReviewKind, ReviewState
+from eventwright.runs.records import DecisionType, EventState, JournalKind, ReviewKind, ReviewState
 from eventwright.runs.states import Outcome, Reason, RunState
-
-#: Bytes of JSON up to which arguments and results of a call are shown.
-SHORT = 4096
 
 
 def example(*values: Any) -> dict[str, Any]:
@@ -183,94 +178,6 @@ class Journal(Answer):
         return cls(items=[JournalEntry.model_validate(entry) for entry in entries])
 
 
-class Effect(Answer):
-    """A tool or model call of a run, and whether it can be taken back."""
-
-    model_config = ConfigDict(serialize_by_alias=True)
-
-    key: str = Field(description="names it for `POST /v1/runs/{run_id}/undo`; our idempotency key")
-    tool: str
-    tool_class: str = Field(alias="class", description="read, keyed, verifiable or plain")
-    state: EffectState
-    node: str
-    attempt: int
-    arguments: Any = Field(description=f"null above {SHORT} bytes; then `left_out` says so")
-    result: Any = Field(description=f"null above {SHORT} bytes; then `left_out` says so")
-    left_out: list[str]
-    error: str | None
-    at: datetime | None
-    undo: str | None = Field(description="the tool that would take it back")
-    undone_by: str | None = Field(description="the run that took it back, or is about to")
-    undone: bool = Field(description="whether that is done")
-    obstacle: str | None = Field(description="why it cannot be taken back")
-
-    @classmethod
-    def of(cls, line: LedgerLine) -> Self:
-        effect = line.effect
-        values = {"arguments": effect.arguments, "result": effect.result}
-        long = [name for name, value in values.items() if len(canonical(value)) > SHORT]
-        shown = values | dict.fromkeys(long)
-        about = {"class": effect.tool_class, "at": effect.updated_at, "left_out": long} | shown
-        return cls.model_validate(vars(effect) | vars(line) | about)
-
-
-class Ledger(Answer):
-    """What a run did, in order."""
-
-    model_config = ConfigDict(json_schema_extra=example(examples.LEDGER))
-
-    items: list[Effect]
-
-
-class Undo(Body):
-    """What of a run is taken back; `{}` or no body means everything that can be."""
-
-    model_config = ConfigDict(json_schema_extra=example({}, {"effects": [examples.EFFECT_KEY]}))
-
-    effects: list[str] | None = Field(None, min_length=1, description="keys of effects")
-
-
-class Replay(Body):
-    """How a dead letter is taken up again."""
-
-    model_config = ConfigDict(json_schema_extra=example({}, {"from_start": True}, {"rename": {"pay": "refund"}}))
-
-    from_start: bool = Field(False, description="begin the graph anew; effects that are done are not repeated")
-    rename: dict[str, str] = Field({}, description="nodes that a deploy renamed, old name to new")
-
-
-class ReplayFilter(Body):
-    """Which dead letters are taken up again; `{}` means all."""
-
-    model_config = ConfigDict(json_schema_extra=example({"reason": "attempts", "workflow": "support"}))
-
-    state: Annotated[RunState, Field(strict=False)] = Field(
-        RunState.FAILED, description="only `failed` runs can be replayed"
-    )
-    workflow: str | None = None
-    reason: Annotated[Reason, Field(strict=False)] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _unwrapped(cls, value: Any) -> Any:
-        """`{"filter": {...}}` says the same as the filter itself."""
-        return value["filter"] if isinstance(value, dict) and value.keys() == {"filter"} else value
-
-    @model_validator(mode="after")
-    def _failed(self) -> Self:
-        if self.state is not RunState.FAILED:
-            raise ValueError(f"only failed runs can be replayed, not {self.state} ones")
-        return self
-
-
-class Replayed(Answer):
-    """The runs that go on now."""
-
-    model_config = ConfigDict(json_schema_extra=example(examples.REPLAYED))
-
-    runs: list[str]
-
-
 # -- reviews -----------------------------------------------------------------------------------------------------------
 
 
@@ -389,7 +296,7 @@ class Node(Answer):
     name: str
     tools: list[ToolUse]
     min_confidence: float | None
-    retries: int
+    retries: int = Field(description="after a failure, at most; some errors may get fewer")
     timeout: float | None = Field(description="seconds")
     fallback: bool = Field(description="whether prepared content stands in for the model")
 

@@ -13,17 +13,8 @@ from eventwright.app.composition import App
 from eventwright.app.web.access import Who
 from eventwright.app.web.bodies import body_of
 from eventwright.app.web.document import takes
-from eventwright.app.web.models import (
-    Effect,
-    Journal,
-    Ledger,
-    Replay,
-    Replayed,
-    ReplayFilter,
-    Run,
-    RunPage,
-    Undo,
-)
+from eventwright.app.web.models import Journal, Run, RunPage
+from eventwright.app.web.models_repairs import Effect, Ledger, Replay, Replayed, ReplayFilter, Undo
 from eventwright.app.web.paging import Cursor, Eventwright, Id, Limit, Name, cut, problems
 from eventwright.app.wire.problems import ProblemType
 from eventwright.runs import records

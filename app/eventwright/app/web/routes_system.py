@@ -148,7 +148,7 @@ def _node(name: str, policy: Policy) -> Node:
         name=name,
         tools=tools,
         min_confidence=policy.min_confidence,
-        retries=policy.retries,
+        retries=policy.most_retries,
         timeout=policy.timeout,
         fallback=policy.fallback is not None,
     )

@@ -13,6 +13,7 @@ from langgraph.constants import START
 
 from eventwright.graphs.checks.finding import Finding, Kind
 from eventwright.graphs.checks.ways import Ways
+from eventwright.graphs.described import length
 from eventwright.graphs.workflow import Workflow
 from eventwright.guardrails.policy import DeadLetter, Policy
 from eventwright.tools.contract import Tool
@@ -24,16 +25,17 @@ def asks_always(policy: Policy, tool: Tool) -> bool:
 
 
 def unasked(policy: Policy, tool: Tool) -> str | None:
-    """When a call of the tool is made without a person's yes; None if never."""
+    """When a call of the tool is made without a person's yes, and what to do about it; None if never."""
     rule, how = policy.rule_for(tool), policy.approval
+    advice = "Have every call approved: approve_when=always"
     if not tool.writes:
-        return "always: it reads, and nobody is asked about a read"
+        return "always: it reads, and nobody is asked about a read. Take it out of the policy"
     if rule is None:
-        return "whenever no other stage asks: the policy has no approval rule for it"
+        return f"whenever no other stage asks: the policy has no approval rule for it. {advice}"
     if not rule.always:
-        return f"whenever {rule.name!r} (version {rule.version}) does not ask: it is no rule that always does"
+        return f"whenever the rule {rule.name!r} (version {rule.version}) does not ask. {advice}"
     if how.deadline is not None and how.default == "approve":
-        return f"when {how.deadline} have passed without an answer: then the deadline approves"
+        return f"when nobody answers within {length(how.deadline)}: the deadline approves. Let it reject"
     return None
 
 
@@ -43,10 +45,8 @@ def unproved(workflow: Workflow, ways: Ways, tool: str) -> Iterator[Finding]:
         for named in policy.tools:
             when = unasked(policy, named) if named.name == tool else None
             if when is not None:
-                unled = "" if node not in ways.strangers else ". No edge leads there, but a Command may"
-                message = (
-                    f"{tool} is called without approval {when}{unled}. Have every call approved: approve_when=always"
-                )
+                unled = "" if node not in ways.strangers else " (No edge leads there, but a Command may.)"
+                message = f"{tool} is called without approval {when}{unled}"
                 yield Finding(Kind.NOT_PROVED, node, message, ways.through(START, node))
     yield from _by_undoing(workflow, ways, tool)
 

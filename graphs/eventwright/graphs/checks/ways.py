@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -70,16 +70,22 @@ class Ways:
         self.nodes = tuple(nodes)
         self._exits: dict[str, list[Exit]] = {name: [] for name in (START, *nodes)}
         for way in exits:
-            self._exits[way.source].append(way)
+            known = tuple(target for target in way.targets if target in self._exits or target == END)
+            self._exits[way.source].append(replace(way, targets=known))
         #: Nodes that no declared way leads to.
         self.strangers: list[str] = []
+        if not self._after(START) - {END}:
+            self._lead_anywhere([START], nodes)
         while lost := [node for node in nodes if node not in self._after(START)]:
-            targets = {target for ways in self._exits.values() for way in ways for target in way.targets}
-            unled = [node for node in lost if node not in targets] or lost
-            self.strangers += unled
-            for node in nodes:
-                others = tuple(name for name in unled if name != node)
-                self._exits[node].append(Exit(node, others, by=COMMAND, anywhere=True))
+            led = {target for ways in self._exits.values() for way in ways for target in way.targets}
+            self._lead_anywhere(nodes, [node for node in lost if node not in led] or lost)
+
+    def _lead_anywhere(self, sources: Sequence[str], strangers: Sequence[str]) -> None:
+        """No declared way leads to these nodes, so a Command may, from wherever it comes."""
+        self.strangers += strangers
+        for source in sources:
+            others = tuple(name for name in strangers if name != source)
+            self._exits[source].append(Exit(source, others, by=COMMAND, anywhere=True))
 
     @classmethod
     def of(cls, graph: StateGraph[Any, Any, Any, Any]) -> Ways:
@@ -168,23 +174,26 @@ class Ways:
     # -- paths ---------------------------------------------------------------------------------------------------------
 
     def path(self, source: str, target: str, *, among: Collection[str] | None = None) -> Path | None:
-        """The shortest path with at least one step, declared ways first; None if there is none.
+        """The shortest path with at least one step, on declared ways if it can be; None if there is none.
 
         Args:
             among: the only nodes that it may go through.
         """
-        came: dict[str, tuple[str, Exit]] = {}
-        waiting = deque([source])
-        while waiting:
-            node = waiting.popleft()
-            for way in sorted(self.exits(node), key=lambda each: each.anywhere):
-                for reached in way.targets:
+        for declared in (True, False):
+            came: dict[str, tuple[str, Exit]] = {}
+            waiting = deque([source])
+            while waiting and target not in came:
+                node = waiting.popleft()
+                for way, reached in self._steps(node, declared=declared):
                     if reached not in came and (among is None or reached in among):
                         came[reached] = (node, way)
                         waiting.append(reached)
             if target in came:
                 return _traced(came, source, target)
         return None
+
+    def _steps(self, node: str, *, declared: bool) -> Iterator[tuple[Exit, str]]:
+        return ((way, target) for way in self.exits(node) if not (declared and way.anywhere) for target in way.targets)
 
     def through(self, *nodes: str) -> Path:
         """A path through these nodes, in this order, each of which may run after the one before it."""
