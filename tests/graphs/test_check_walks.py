@@ -130,7 +130,6 @@ def test_langgraph_enters_no_node_that_the_check_does_not_see_coming(shape: Shap
     ways = Ways.of(built(shape, along(()), []))
     entered = walk(shape, by_dice(numbers))
     assert set(entered) <= ways.after(START)
-    assert all(later in entered or earlier in ways.nodes for earlier, later in pairwise(entered))
     for number, node in enumerate(entered):
         together = set(entered[:number]) - ways.before(node)
         assert together <= {node}, f"{node} ran after {together}, which was not expected"
