@@ -61,7 +61,8 @@ class ScriptedModel(BaseChatModel):
     def _said(self, answer: Any) -> ChatResult:
         if isinstance(answer, Exception):
             raise answer
-        return ChatResult(generations=[ChatGeneration(message=answer)])
+        # A copy: LangChain gives every message an id of its own.
+        return ChatResult(generations=[ChatGeneration(message=answer.model_copy(deep=True))])
 
 
 def calls(*made: tuple[str, dict[str, Any]], ids: Sequence[str] | None = None, content: str = "") -> AIMessage:

@@ -37,6 +37,8 @@ SOURCE = (
 )
 #: Columns, where the output is no terminal and nothing says how wide it is.
 WIDTH = 120
+#: So many goals that got through are named.
+MOST_GOALS = 8
 
 
 @dataclass
@@ -106,7 +108,8 @@ def survivors(one: Figures) -> str:
         f"{outcome.case.suite} {outcome.case.injection_task} by {', '.join(dict.fromkeys(outcome.effects))}"
         for outcome in one.through
     )
-    return "\n".join(f"  {count:3} x {goal}" for goal, count in goals.most_common())
+    lines = [f"  {count:3} x {goal}" for goal, count in goals.most_common(MOST_GOALS)]
+    return "\n".join([*lines, f"  and {len(goals) - MOST_GOALS} goals more"] if len(goals) > MOST_GOALS else lines)
 
 
 def commit() -> str:

@@ -209,7 +209,9 @@ async def play(arm: Arm, reviewers: Sequence[Reviewer]) -> list[Outcome]:
     waves = [(case, case.attack.waves(case)) for case in arm.cases]
     for number in range(max(len(wave) for _, wave in waves)):
         events = [
-            (case, case.subject.type, data) for case, wave in waves for data in (wave[number] if number < len(wave) else ())
+            (case, case.subject.type, data)
+            for case, wave in waves
+            for data in (wave[number] if number < len(wave) else ())
         ]
         await arm.rest(await arm.send(events), *reviewers)
     return await asyncio.gather(*(_outcome(arm, case) for case in arm.cases))

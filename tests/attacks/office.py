@@ -47,6 +47,8 @@ EVERYTHING: Mapping[str, Tool] = {
     "desk.add_note": desk.add_note,
     "desk.post": desk.post,
     "desk.update": desk.update,
+    "desk.voucher": desk.voucher,
+    "desk.drawer": desk.drawer,
     "desk.erase": desk.erase,
     "till.pay": desk.pay,
     "payments.refund": payments.refund,
@@ -197,7 +199,17 @@ async def clerk(state: Papers) -> Papers:
 
 
 CLERK = Policy(
-    tools=[desk.article, desk.record, desk.add_note, desk.post, desk.update, desk.pay, desk.fetch, mail.send],
+    tools=[
+        desk.article,
+        desk.record,
+        desk.add_note,
+        desk.post,
+        desk.voucher,
+        desk.update,
+        desk.pay,
+        desk.fetch,
+        mail.send,
+    ],
     rules={
         desk.record: {"account_id": OWN_ACCOUNT},
         desk.add_note: {"account_id": OWN_ACCOUNT},

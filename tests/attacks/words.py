@@ -128,7 +128,7 @@ class Subject:
     left_out: Mapping[Goal | Vector | str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Case:
     """One attack through one vector on one subject. Each case has a customer of its own, so that many share a world."""
 
@@ -148,6 +148,9 @@ class Case:
     @property
     def name(self) -> str:
         return f"{self.subject.name} / {self.vector} / {self.attack.goal} {self.attack.name}"
+
+    def __repr__(self) -> str:
+        return f"<{self.reference} {self.name}>"
 
     @property
     def account(self) -> str:

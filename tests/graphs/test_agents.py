@@ -79,19 +79,25 @@ async def test_a_writing_agent_that_has_read_untrusted_data_asks_also_after_a_pa
     """The first letter is approved by a person; what the agent read before still counts for the second."""
     model = ScriptedModel(
         script=[
-            calls(("outside_look", {"text": "page"})),
+            calls(("read_page", {"number": 1})),
             calls(("outside_post", {"text": "one"})),
             calls(("outside_post", {"text": "two"})),
             DONE,
         ]
     )
-    agent = create_agent(model, [as_langchain(look), as_langchain(post)])
-    run = await world.start(workflow(agent, look, post))
+
+    @tool
+    async def read_page(number: int) -> str:
+        """Read what others have written."""
+        return f"page {number}"
+
+    agent = create_agent(model, [read_page, as_langchain(post)])
+    run = await world.start(workflow(agent, langchain_tool(read_page, reads=True), post))
     assert (await the_review(run)).arguments == {"text": "one"}
     await run.approve()
     assert (await the_review(run)).arguments == {"text": "two"}
     await run.reject()
-    assert world.provider.done == [("look", "page"), ("post", "one")]
+    assert world.provider.done == [("post", "one")]
 
 
 # -- once --------------------------------------------------------------------------------------------------------------
@@ -109,10 +115,9 @@ async def test_an_agent_cut_off_in_a_tool_makes_no_call_twice_and_asks_no_model_
     world.resources = type(world.resources)((scripted, world.provider))
     agent = create_agent(scripted if kind == "own" else process_model(), [as_langchain(look), as_langchain(pay)])
     world.provider.troubles = [None, None, Trouble(happens=True)]
-    run = await world.send(workflow(agent, look, pay, approve_when=None, rules={}))
+    run = await world.send(workflow(agent, look, pay, approve_when=always))
     await run.go_on()
-    process, review = world.engine, await the_review(run)
-    await process.decide(review.id, says("approve"))
+    await world.engine.decide((await the_review(run)).id, says("approve"))
     run = await world.crash(run)
     await world.due(run)
     assert ended(await run.go_on()) == (RunState.COMPLETED, Outcome.APPROVED)

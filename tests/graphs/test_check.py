@@ -195,8 +195,8 @@ class TestWritesThatUntrustedDataMayChoose:
     def test_the_event_may_choose_who_gets_how_much(self) -> None:
         finding = only(one(tools=[pay]))
         assert (finding.kind, finding.node, finding.drawn) == ("unbounded_write", "act", "START → act")
-        assert "the event order.made may choose to and amount" in finding.message
-        assert "approve_when=always" in finding.message
+        assert finding.message == f"the event order.made may choose to and amount of {pay.name}"
+        assert finding.advice.endswith("or have every call approved: approve_when=always")
 
     def test_each_argument_that_is_left_open_is_named(self) -> None:
         finding = only(one(tools=[pay], rules={pay: {"to": equals("rent")}}))
@@ -234,6 +234,18 @@ class TestWritesThatUntrustedDataMayChoose:
             policies={"act": Policy(tools=[pay])},
         )
         assert "the event theirs may choose" in only(workflow).message
+
+
+class TestPaths:
+    def test_a_declared_path_is_drawn_though_a_shorter_one_may_be_there(self) -> None:
+        nodes = {"first": work, "second": work, "third": work, "act": work}
+        graph = build("START>first first>second second>third third>act", nodes, {"first": to_anywhere})
+        finding = only(flow(graph, act=Policy(tools=[pay])))
+        assert finding.drawn == "START → first → second → third → act"
+
+    def test_where_there_is_none_the_shortest_is(self) -> None:
+        graph = build("START>first first>second", {"first": work, "second": work, "act": work}, {"second": to_anywhere})
+        assert only(flow(graph, act=Policy(tools=[pay]))).drawn == "START → first → second → ?act"
 
 
 class TestWhereUntrustedDataGets:
@@ -364,7 +376,7 @@ class TestDecisionsOnUntrustedData:
 
         finding = only(self.workflow(router, ["act", "stop"], Policy(tools=[pay])))
         assert finding.drawn == "START → prepare → ?act"
-        assert "untrusted data decides whether it comes to that" in finding.message
+        assert f"untrusted data decides whether {pay.name} is called" in finding.message
         assert "router of prepare, on the event order.made" in finding.message
 
     def test_every_branch_that_is_bounded_is_acceptable(self) -> None:
@@ -419,7 +431,7 @@ class TestRuleOfTwo:
     def test_a_read_that_reaches_any_address_is_a_way_out(self) -> None:
         finding = only(one(tools=[diagnosis, browse]))
         assert finding.kind == "rule_of_two"
-        assert "approve_when" not in finding.message, "nobody is asked about a read"
+        assert "approve_when" not in finding.advice, "nobody is asked about a read"
         assert check(one(tools=[diagnosis, browse], rules={browse: {"url": equals("https://example.org")}})) == []
 
 
@@ -436,7 +448,7 @@ class TestToolsWithoutAClass:
     def test_a_tool_node_whose_tool_no_policy_names(self) -> None:
         finding = only(one(ToolNode([langchain("search")])))
         assert (finding.kind, finding.node) == ("no_class", "act")
-        assert "langchain_tool(search, reads=True)" in finding.message
+        assert "langchain_tool(search, reads=True)" in finding.advice
 
     def test_a_policy_that_wraps_another_tool_of_the_same_name_does_not_count(self) -> None:
         other = langchain_tool(langchain("search"), reads=True)
@@ -483,10 +495,10 @@ class TestApprovalsThatNobodyCanGive:
         [
             (review(people=2, approvers=["ann"]), "2 different people must agree, and approvers= names 1: ann"),
             (review(people=2, approvers=["Ann ", "ann"]), "names 1: ann"),
-            (review(approvers=[" "]), "names 0: nobody"),
-            (review(allowed=["reject"]), "none of them lets the run go on"),
-            (review(allowed=["respond", "reject"]), "Add approve or edit"),
-            (review(people=2, allowed=["edit", "reject"]), "each must be able to approve"),
+            (review(approvers=[" "]), "one person must agree, and approvers= names 0: nobody"),
+            (review(allowed=["reject"]), "allowed= offers reject, by which nothing is ever allowed"),
+            (review(allowed=["respond", "reject"]), "offers respond and reject"),
+            (review(people=2, allowed=["edit", "reject"]), "offers edit and reject"),
         ],
     )
     def test_each_is_found(self, how: Any, words: str) -> None:
@@ -503,11 +515,12 @@ class TestApprovalsThatNobodyCanGive:
     def test_two_people_cannot_be_a_deadline(self) -> None:
         how = review(deadline=timedelta(hours=1), default="approve")
         workflow = one(tools=[pay], rules=BOUNDED, approve_when=two_people(above("amount", 1)), approval=how)
-        assert "a deadline that approves is none of them" in only(workflow).message
+        assert "a deadline that approves is none" in only(workflow).message
 
     def test_a_model_that_is_unsure_may_have_nobody_to_ask(self) -> None:
         finding = only(one(judge, min_confidence=0.5, otherwise=review(allowed=["edit", "reject"])))
-        assert "otherwise: allowed= offers edit, reject" in finding.message
+        assert "allowed= offers edit and reject" in finding.message
+        assert finding.advice == "add approve or respond"
 
     @pytest.mark.parametrize(
         "how",
@@ -577,7 +590,14 @@ class TestLoopsWithoutABudget:
     def test_a_router_that_declares_nothing_may_lead_back_and_is_told(self) -> None:
         finding = only(self.loop(router=to_anywhere, **{"second": Policy(tools=[look_up])}))
         assert finding.kind == "endless_loop"
-        assert "to_anywhere of second may lead anywhere; say where" in finding.message
+        assert "to_anywhere of second says nowhere where it leads, so it may lead anywhere" in finding.message
+        assert "by a Literal" in finding.advice
+
+    def test_a_command_that_declares_nothing_may_lead_back_and_is_told(self) -> None:
+        graph = build("START>first first>last", {"first": steer, "last": work})
+        finding = only(flow(graph, first=Policy(tools=[look_up])))
+        assert "a Command of first says nowhere where it leads" in finding.message
+        assert finding.drawn == "START → first → ?first"
 
     def test_an_agent_is_a_loop(self) -> None:
         agent = create_agent(GenericFakeChatModel(messages=iter([AIMessage("done")])), [as_langchain(look_up)])
@@ -604,7 +624,7 @@ class TestNamesOfNothing:
     @pytest.mark.parametrize(
         ("rule", "words"),
         [
-            (from_record(look_up, "email", at="frist"), "no node is called 'frist'; there are: first, act, last"),
+            (from_record(look_up, "email", at="frist"), "no node is called 'frist'"),
             (from_record(look_up, "email", at="act"), f"the policy of act does not name {look_up.name}"),
             (from_record(look_up, "email", at="last"), "last never runs before act"),
             (from_person("email", at="nobody"), "no node is called 'nobody'"),
@@ -632,7 +652,7 @@ class TestNamesOfNothing:
         assert check(flow(graph, budgets=[Budget("tokens", 9), Budget("calls", 9, of=ask_model)])) == []
 
     def test_links_to_what_is_no_host(self) -> None:
-        assert "'https://example.org' is none" in only(one(tools=[tell_us], links=["https://example.org"])).message
+        assert "links= names 'https://example.org'" in only(one(tools=[tell_us], links=["https://example.org"])).message
         assert check(one(tools=[tell_us], links=["example.org", "müller.example"])) == []
 
     def test_a_rule_for_an_argument_of_a_read_is_well(self) -> None:
@@ -687,7 +707,7 @@ class TestProof:
         graph = build("START>first", {"first": work, "hidden": work})
         finding = only(flow(graph, trusted=True, must_approve=[pay], hidden=Policy(tools=[pay])))
         assert finding.drawn == "START → first → ?hidden"
-        assert "(No edge leads there, but a Command may.)" in finding.message
+        assert "no edge leads there, but a Command may" in finding.message
 
     def test_a_read_is_never_approved(self) -> None:
         graph = build("START>a", {"a": work})

@@ -26,7 +26,7 @@ EVERYWHERE = (*NODES, END)
 #: How a node leads on; `none` does not.
 FORMS = ("none", "edges", "router", "open router", "sends", "command", "open command")
 #: No graph of four nodes has a longer shortest path.
-STEPS = 8
+STEPS = 6
 
 
 class State(TypedDict, total=False):
@@ -124,18 +124,18 @@ def is_real(path: Path, shape: Shape) -> bool:
     return all(shape[way.source][0] in ("open router", "open command") for way in anywhere)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(shape=shapes, numbers=dice)
 def test_langgraph_enters_no_node_that_the_check_does_not_see_coming(shape: Shape, numbers: list[int]) -> None:
     ways = Ways.of(built(shape, along(()), []))
     entered = walk(shape, by_dice(numbers))
-    assert set(entered) <= ways.after(START)
+    assert set(entered) <= ways.after(START) - set(ways.strangers)
     for number, node in enumerate(entered):
         together = set(entered[:number]) - ways.before(node)
         assert together <= {node}, f"{node} ran after {together}, which was not expected"
 
 
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(shape=shapes)
 def test_langgraph_goes_every_path_that_the_check_draws(shape: Shape) -> None:
     ways = Ways.of(built(shape, along(()), []))
@@ -146,7 +146,7 @@ def test_langgraph_goes_every_path_that_the_check_draws(shape: Shape) -> None:
             assert node in walk(shape, along(path)), f"{[stop.node for stop in path]} was not gone"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     shape=shapes,
     rules=st.fixed_dictionaries(

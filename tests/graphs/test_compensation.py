@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.outside import Provider, Trouble, World, a_world, chain, ended, post, the_effect, the_review
+from tests.graphs.shop_tools import charge, gift, recall, refund, ship, stock
+from tests.outside import Trouble, World, a_world, chain, ended, post, the_effect, the_review
 from tests.outside import job as any_job
 
 from eventwright.app.simulate import Simulation
@@ -23,49 +24,7 @@ from eventwright.runs.event import Event, new_id
 from eventwright.runs.records import EffectState, ReviewKind
 from eventwright.runs.states import Outcome, Reason, RunState
 from eventwright.runs.store import Store
-from eventwright.tools.contract import Call, NotDone, Permanent, Undo, tool
-
-
-@tool(writes="keyed", name="shop.refund")
-async def refund(amount: Decimal, *, call: Call) -> str:
-    """Give money back."""
-    return await call.use(Provider).do("refund", str(amount), call, repeats=False)
-
-
-@tool(
-    writes="keyed", name="shop.charge", trusted=True, undo=Undo(refund, lambda asked, _answer: {"amount": asked.amount})
-)
-async def charge(amount: Decimal, *, call: Call) -> str:
-    """Take money."""
-    return await call.use(Provider).do("charge", str(amount), call, repeats=False)
-
-
-@tool(writes="plain", name="shop.recall")
-async def recall(parcel: str, *, call: Call) -> str:
-    """Call a parcel back."""
-    return await call.use(Provider).do("recall", parcel, call)
-
-
-@tool(writes="keyed", name="shop.ship", trusted=True, undo=Undo(recall, lambda _asked, parcel: {"parcel": parcel}))
-async def ship(what: str, *, call: Call) -> str:
-    """Send a parcel."""
-    return await call.use(Provider).do("ship", what, call, repeats=False)
-
-
-@tool(name="shop.stock", trusted=True)
-async def stock(what: str) -> int:
-    """How many are there?"""
-    return len(what)
-
-
-def _nonsense(asked: Any, _answer: Any) -> dict[str, Any]:
-    return {"parcel": asked.nothing}
-
-
-@tool(writes="keyed", name="shop.gift", undo=Undo(recall, _nonsense))
-async def gift(what: str, *, call: Call) -> str:
-    """Send a gift, of which its author does not know how to take it back."""
-    return await call.use(Provider).do("gift", what, call, repeats=False)
+from eventwright.tools.contract import NotDone, Permanent
 
 
 def job(graph: Any, policies: Any = None, *, name: str = "job") -> Any:

@@ -37,7 +37,7 @@ class Facet(Documented):
     DEAD_LETTER = "dead_letter", "gives up"
     EVENTS = "events", "events"
     REDACTION = "redaction", "hides"
-    MUST_APPROVE = "must_approve", "proved"
+    MUST_APPROVE = "must_approve", "approved"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def described_whole(workflow: Workflow) -> list[Line]:
         *(Line(Facet.BUDGETS, budget.describe()) for budget in workflow.budgets),
         *(Line(Facet.REDACTION, f"{where}: {_kinds(what)}") for where, what in hidden.items()),
         *(
-            Line(Facet.MUST_APPROVE, f"{tool.name} is never called without an approval")
+            Line(Facet.MUST_APPROVE, f"every call of {tool.name}; eventwright check proves it")
             for tool in workflow.must_approve
         ),
     ]
@@ -101,9 +101,9 @@ def _arguments(policy: Policy) -> Iterator[str]:
             yield f"{name}{whose}: {bound.name}"
         vouched = [name for name in (rule.vouches_for if rule else ()) if name not in rules]
         if rule is not None and vouched:
-            yield f"{', '.join(vouched)}{whose}: within {rule.name}, else a person"
+            yield f"{', '.join(vouched)}{whose}: free unless {rule.name!r} asks"
         if tool.writes and free and not (rule and rule.always):
-            yield f"{', '.join(free)}{whose}: what untrusted data chose needs a person"
+            yield f"{', '.join(free)}{whose}: free, but what untrusted data chose needs a person"
 
 
 def _people(policy: Policy) -> Iterator[str]:
@@ -112,7 +112,7 @@ def _people(policy: Policy) -> Iterator[str]:
     writes = [tool for tool in policy.tools if tool.writes]
     for tool, rule in asking.items():
         whose = f" of {tool.name}" if len(policy.tools) > 1 else ""
-        when = "every call" if rule.always else f"what {rule.name}, version {rule.version}, asks about"
+        when = "every call" if rule.always else f"when {rule.name!r} asks (version {rule.version})"
         people = max(policy.approval.people, rule.people)
         yield f"approve {when}{whose}{f', {people} of them' if people > 1 else ''}"
     if any(_may_ask(policy, tool) for tool in writes):

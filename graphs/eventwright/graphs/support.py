@@ -14,6 +14,8 @@ from langgraph.types import Command, interrupt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from eventwright.graphs.judgement import choose, classify, draft
+from eventwright.graphs.research import MOST_CALLS, research
+from eventwright.graphs.research import TOOLS as RESEARCH_TOOLS
 from eventwright.graphs.support_rules import an_address, one_line, the_one_amount
 from eventwright.graphs.workflow import On, Workflow
 from eventwright.guardrails.budgets import Budget
@@ -109,6 +111,8 @@ class TicketState(TypedDict, total=False):
     account: dict[str, Any] | None
     #: What the customer is told about the refund.
     refund: str
+    #: What an agent has found for the reply: ids of articles of the help centre, and a short text.
+    notes: dict[str, Any] | None
     reply: str
 
 
@@ -155,13 +159,13 @@ async def look_up_account(state: TicketState) -> TicketState:
     return {"account": account and account.model_dump()}
 
 
-def whose_ticket(state: TicketState) -> Literal["ask_about_stranger", "check_refund", "draft_reply"]:
+def whose_ticket(state: TicketState) -> Literal["ask_about_stranger", "check_refund", "research"]:
     if not state["account"]:
         return "ask_about_stranger"
-    return "check_refund" if state["type"] == "refund_request" else "draft_reply"
+    return "check_refund" if state["type"] == "refund_request" else "research"
 
 
-async def ask_about_stranger(state: TicketState) -> Command[Literal["look_up_account", "draft_reply", "__end__"]]:
+async def ask_about_stranger(state: TicketState) -> Command[Literal["look_up_account", "research", "__end__"]]:
     """Nobody by this address is a customer: a person says who it is, or lets a stranger be answered, or does not."""
     address = state.get("known_as") or state["sender"]
     answer = interrupt(
@@ -175,15 +179,15 @@ async def ask_about_stranger(state: TicketState) -> Command[Literal["look_up_acc
     )
     if isinstance(answer, dict):
         return Command(goto="look_up_account", update={"known_as": answer["email"].strip()})
-    return Command(goto="draft_reply") if answer else Command(goto="__end__")
+    return Command(goto="research") if answer else Command(goto="__end__")
 
 
-async def check_refund(state: TicketState) -> Command[Literal["refund", "repeat_refund", "draft_reply"]]:
+async def check_refund(state: TicketState) -> Command[Literal["refund", "repeat_refund", "research"]]:
     """Is it clear how much the customer wants back, and is it the first time?"""
     stated, currency = state.get("amount"), state.get("currency")
     wanted = (Decimal(stated), currency) if stated and currency else the_one_amount(state["text"])
     if wanted is None:
-        return Command(goto="draft_reply", update={"refund": "Please write to us which amount you would like back."})
+        return Command(goto="research", update={"refund": "Please write to us which amount you would like back."})
     given = await payments.refunds_of((state["account"] or {})["id"])
     # One that was taken back is none that the customer has had.
     earlier = [refund for refund in given if refund.cancelled_at is None]
@@ -202,10 +206,16 @@ async def give_refund(state: TicketState) -> TicketState:
     return {"refund": f"We have given you back {given.amount} {given.currency} (number {given.id[-8:]})."}
 
 
+async def without_notes(state: TicketState) -> Command[Literal["draft_reply"]]:
+    """A research that fails, or takes too long, is no reason to leave the customer without a reply."""
+    return Command(goto="draft_reply", update={"notes": None})
+
+
 async def draft_reply(state: TicketState) -> TicketState:
     """The model writes; what was done, and who has the ticket, is added by code."""
     name = (state["account"] or {}).get("name", "")
-    material = f"type: {state['type']}\ncustomer: {name}\nmessage: {state['text']}"
+    notes = (state.get("notes") or {}).get("text", "")
+    material = f"type: {state['type']}\ncustomer: {name}\nnotes: {notes}\nmessage: {state['text']}"
     written = await draft(material, instructions="Write a short, polite reply. Promise nothing.")
     facts = [state.get("refund"), f"Your message is with our {state['team']} team, priority {state['priority']}."]
     return {"reply": "\n\n".join([written.value, *filter(None, facts)])}
@@ -236,14 +246,16 @@ graph.add_node("ask_about_stranger", ask_about_stranger)
 graph.add_node("check_refund", check_refund)
 graph.add_node("refund", give_refund)
 graph.add_node("repeat_refund", give_refund)
+graph.add_node("research", research, error_handler=without_notes)
 graph.add_node("draft_reply", draft_reply)
 graph.add_node("send_reply", send_reply)
 graph.add_edge(START, "classify")
 graph.add_edge("classify", "assess")
 graph.add_conditional_edges("assess", who_writes)
 graph.add_conditional_edges("look_up_account", whose_ticket)
-graph.add_edge("refund", "draft_reply")
-graph.add_edge("repeat_refund", "draft_reply")
+graph.add_edge("refund", "research")
+graph.add_edge("repeat_refund", "research")
+graph.add_edge("research", "draft_reply")
 graph.add_edge("draft_reply", "send_reply")
 graph.add_edge("send_reply", END)
 
@@ -276,6 +288,9 @@ support = Workflow(
             approve_when=always,
             approval=review("This customer had a refund before. May another one be given?"),
             retries=3,
+        ),
+        "research": Policy(
+            tools=RESEARCH_TOOLS, rules={payments.refunds_of: THE_CUSTOMER}, budgets=[Budget("calls", MOST_CALLS)]
         ),
         "draft_reply": Policy(
             min_confidence=0.50, otherwise=review("May this reply be sent?"), retries=3, fallback=PREPARED_REPLY

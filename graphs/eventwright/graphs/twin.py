@@ -154,7 +154,10 @@ class Guarded(Placed):
             segment.entered.add(node)
             # What a task was sent is no channel: it may hold anything that the graph holds.
             reads = None if _was_sent() else self._reads
-            gate = Gate(segment, node, place, self.policy, asyncio.get_running_loop(), segment.sources(reads))
+            # What a graph inside the node has read stays read when it goes on in the middle.
+            before = segment.untrusted_results(node) if isinstance(self._inner, Pregel) else []
+            sources = list(dict.fromkeys((*segment.sources(reads), *before)))
+            gate = Gate(segment, node, place, self.policy, asyncio.get_running_loop(), sources)
             try:
                 with _signals(), watched():
                     async with gate.opened():
@@ -239,9 +242,7 @@ def guarded_twin(workflow: Workflow, saver: CheckpointSaver) -> CompiledStateGra
     original = workflow.graph
     twin = copy.copy(original)
     channels = frozenset(original.channels)
-    inner = {
-        node: _placed(cast(Any, spec.runnable), workflow.policy(node)) for node, spec in original.nodes.items()
-    }
+    inner = {node: _placed(cast(Any, spec.runnable), workflow.policy(node)) for node, spec in original.nodes.items()}
     twin.nodes = {
         node: _guarded(spec, Guarded(node, inner[node], workflow.policy(node), _reads(original, spec), channels))
         for node, spec in original.nodes.items()

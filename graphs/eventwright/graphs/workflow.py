@@ -186,8 +186,9 @@ class Workflow:
         return self.policies.get(node, _NOTHING)
 
     def trusted_tools(self) -> frozenset[str]:
-        """The names of its tools that return records of our own."""
-        return frozenset(tool.name for policy in self.policies.values() for tool in policy.tools if tool.trusted)
+        """The names of its tools that return records of our own; none that another tool bears too."""
+        tools = [tool for policy in self.policies.values() for tool in policy.tools]
+        return frozenset(tool.name for tool in tools if tool.trusted) - {one.name for one in tools if not one.trusted}
 
     def trigger(self, event: Event) -> On | None:
         """The first trigger that is meant for this event."""

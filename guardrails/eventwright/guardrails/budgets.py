@@ -68,7 +68,7 @@ class Budget:
     """How much calls may use.
 
     Args:
-        what: `calls` (a call counts once, also when it fails or is repeated), `tokens` or `cost` of models, or the name
+        what: `calls` (a call counts once, also when it fails or is repeated; a model each time that it is asked), `tokens` or `cost` of models, or the name
             of an argument of `of` that is an amount.
         most: what all of it together may come to; a Decimal or a string where it is not whole.
         per: since when it is counted: for each `run`, for all runs of the `workflow`, or for each `day` (UTC).

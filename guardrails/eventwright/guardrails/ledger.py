@@ -26,6 +26,7 @@ from eventwright.runs.records import (
 )
 from eventwright.runs.transaction import Transaction
 from eventwright.tools.contract import Call, NotDone, Permanent, ToolClass
+from eventwright.tools.models import ModelAnswerInvalid, ModelRefused
 
 if TYPE_CHECKING:
     from eventwright.guardrails.request import Request
@@ -186,7 +187,8 @@ async def _failed(segment: Segment, request: Request, effect: Effect, error: Exc
         raise Paused(await _doubt(segment, request, effect, words)) from error
     effect = replace(effect, state=EffectState.FAILED if certain else EffectState.INTENDED, error=words)
     async with segment.store.write(segment.lease) as tx:
-        if certain:
+        if certain and not isinstance(error, ModelAnswerInvalid | ModelRefused):
+            # What a model answers badly, or refuses, is paid for all the same.
             plan.release(tx, effect)
         tx.put_visit(request.visit)
         tx.put_effect(effect)

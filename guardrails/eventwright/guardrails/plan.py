@@ -8,8 +8,10 @@ from typing import Any
 
 from eventwright.guardrails.budgets import Budget, actual
 from eventwright.guardrails.verdicts import Stage, Verdict, allow
+from eventwright.runs.event import digest_of
 from eventwright.runs.records import Effect, Reservation
 from eventwright.runs.transaction import Transaction
+from eventwright.tools.contract import MODELS
 from eventwright.tools.models import Answer
 
 
@@ -50,7 +52,7 @@ class Plan:
     def reserve(self, tx: Transaction, effect: Effect) -> None:
         """Reserve with the intent."""
         if self.reservations:
-            tx.reserve(effect.run_id, effect.key, [item for _, item in self.reservations], node=effect.node)
+            tx.reserve(effect.run_id, _account(effect), [item for _, item in self.reservations], node=effect.node)
 
     def settle(self, tx: Transaction, effect: Effect, result: Any) -> None:
         """Let what the call came to be spent."""
@@ -58,9 +60,15 @@ class Plan:
             counted = isinstance(result, Answer) and result.counted
             tokens = result.input_tokens + result.output_tokens if counted else None
             spent = actual(self.reservations, tokens=tokens, cost=result.cost if counted else None)
-            tx.settle(effect.run_id, effect.key, spent, node=effect.node)
+            tx.settle(effect.run_id, _account(effect), spent, node=effect.node)
 
     def release(self, tx: Transaction, effect: Effect) -> None:
         """Give back what a call reserved that certainly did not happen."""
         if self.reservations:
-            tx.release(effect.run_id, effect.key, node=effect.node)
+            tx.release(effect.run_id, _account(effect), node=effect.node)
+
+
+def _account(effect: Effect) -> str:
+    """Under which key the store knows what a call took. A write that is repeated is the same one; a model that is asked
+    again is paid again."""
+    return digest_of([effect.key, effect.attempt]) if effect.tool in MODELS else effect.key

@@ -186,9 +186,10 @@ class Segment:
         for channel in channels if sources else ():
             self.labels[channel] = list(dict.fromkeys((*self.labels.get(channel, ()), *sources)))[:MOST_SOURCES]
 
-    def untrusted_results(self) -> list[str]:
-        """The tools whose untrusted results the run has seen in earlier segments."""
-        tools = {effect.tool for effect in self.effects.values() if effect.tool not in MODELS}
+    def untrusted_results(self, node: str | None = None) -> list[str]:
+        """The tools whose untrusted results the run, or one node of it, has seen."""
+        effects = [effect for effect in self.effects.values() if node in (None, effect.node)]
+        tools = {effect.tool for effect in effects if effect.tool not in MODELS}
         return sorted(tools - self.setting.trusted_tools)
 
     def records(self) -> Iterable[Record]:

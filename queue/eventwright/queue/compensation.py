@@ -150,8 +150,6 @@ class Compensation:
             UndoRefused: the run may still act, or nothing, or not this, can be taken back.
         """
         run = await self._store.run(run_id)
-        if run.workflow in OWN:
-            raise UndoRefused(run_id, "it takes something back, or reads it back, itself")
         if run.state not in AT_AN_END:
             why = f"it is {run.state} and may still act; wait for its end, or end it with `eventwright cancel {run_id}`"
             raise UndoRefused(run_id, why)

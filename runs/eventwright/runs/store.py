@@ -9,14 +9,13 @@ from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from eventwright.runs import quorum, rows, schema
 from eventwright.runs.committer import Committer, Redact, Unit
-from eventwright.runs.database import Answer, Clock, Database, Work, is_away, open_database, padded
+from eventwright.runs.database import Answer, Clock, Database, Work, is_away, open_database
 from eventwright.runs.errors import StoreUnavailable, UnknownEvent, UnknownReview, UnknownRun
 from eventwright.runs.records import (
     BudgetUse,
@@ -218,13 +217,6 @@ class Store:
         return sorted(history.effects.values(), key=lambda effect: (effect.visit, effect.tool, effect.ordinal))
 
     # -- budgets -----------------------------------------------------------------------------------------------------
-
-    async def used(self, scopes: Collection[str]) -> dict[str, Decimal]:
-        """How much of each of these budgets is used at the moment; only a reservation makes sure of the rest."""
-        table = schema.budgets
-        query = sa.select(table.c.scope, table.c.used).where(table.c.scope.in_(padded(scopes)))
-        found = {row["scope"]: row["used"] for row in await self.rows_of(query)}
-        return dict.fromkeys(scopes, Decimal(0)) | found
 
     async def budgets(self, *, limit: int = 50, before: str | None = None) -> list[BudgetUse]:
         """Budgets that were ever used, the latest opened first; `before` is the scope that the last page ended with."""

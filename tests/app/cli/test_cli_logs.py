@@ -55,3 +55,15 @@ def test_a_strangers_words_in_a_traceback_do_not_steer_the_terminal(stderr: Stri
     assert "no card takes 1" in told
     assert "\x1b]" not in told
     assert "\x07" not in told
+
+
+def test_personal_data_are_not_logged_and_ids_are(stderr: StringIO) -> None:
+    try:
+        raise ValueError("no mail to ann@example.org")
+    except ValueError:
+        logging.getLogger("test").exception("run_%s failed for %s", "0" * 32, {"card": "4111 1111 1111 1111"})
+    told = stderr.getvalue()
+    assert f"run_{'0' * 32} failed" in told
+    assert "no mail to [email" in told
+    assert "ann@example.org" not in told
+    assert "4111" not in told

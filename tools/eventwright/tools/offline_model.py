@@ -18,6 +18,9 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable
 
+from eventwright.tools.offline_agent import Step, next_step
+from eventwright.tools.offline_reading import fields_of, material_of, words_of
+
 NAME = "offline-rules"
 
 #: The rules of each label: a weight, and the words that speak for the label. In a pattern ` & ` means that both
@@ -224,8 +227,9 @@ class OfflineModel(BaseChatModel):
 
     Asked to call a function with a parameter `value`, it answers by the function's name and the schema of
     `value`: `classify` among the ticket types, `choose` among low, normal, high and urgent, `draft` a reply,
-    any other enum by word overlap (confidence at most 0.5), any other text by quoting the material (0.1). It
-    refuses everything else. The last message is what it reads.
+    any other enum by word overlap (confidence at most 0.5), any other text by quoting the material (0.1). The last
+    message is what it reads. With the tools of the support workflow's research it calls them one after the other
+    (`offline_agent`). It refuses everything else.
     """
 
     model_name: str = NAME
@@ -237,7 +241,7 @@ class OfflineModel(BaseChatModel):
     def bind_tools(
         self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        """The model with functions in OpenAI's form to choose from; it calls the first."""
+        """The model with functions in OpenAI's form to choose from."""
         return self.bind(tools=list(tools), **kwargs)
 
     def _generate(
@@ -247,25 +251,32 @@ class OfflineModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
-        tools = kwargs.get("tools")
-        material = _material(messages[-1].text)
-        answer: dict[str, Any] | None = None
-        if tools:
-            function = tools[0]["function"]
-            schema = function["parameters"]["properties"].get("value", {})
-            answer = _answer(function["name"], schema, material)
-        call = {"name": function["name"], "args": answer, "id": "offline"} if answer else None
-        spoken = json.dumps(answer) if answer else NO_RULES
+        tools = kwargs.get("tools") or []
+        calls = next_step(messages, tools) or _filled(tools, material_of(messages[-1].text))
+        spoken = json.dumps(calls) if calls else NO_RULES
         read = sum(len(message.text.split()) for message in messages)
         written = len(spoken.split())
+        number = len(messages)
         message = AIMessage(
-            content="" if answer else NO_RULES,
-            additional_kwargs={"refusal": NO_RULES} if tools and not answer else {},
-            tool_calls=[call] if call else [],
-            response_metadata={"model_name": NAME, "finish_reason": "tool_calls" if call else "stop"},
+            content="" if calls else NO_RULES,
+            additional_kwargs={"refusal": NO_RULES} if tools and not calls else {},
+            tool_calls=[
+                {"name": name, "args": args, "id": f"offline_{number}_{place}"}
+                for place, (name, args) in enumerate(calls)
+            ],
+            response_metadata={"model_name": NAME, "finish_reason": "tool_calls" if calls else "stop"},
             usage_metadata={"input_tokens": read, "output_tokens": written, "total_tokens": read + written},
         )
         return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+def _filled(tools: Sequence[Any], material: str) -> Step:
+    """The one function of a question, filled in; nothing where there is no rule at all."""
+    if not tools:
+        return []
+    function = tools[0]["function"]
+    answer = _answer(function["name"], function["parameters"]["properties"].get("value", {}), material)
+    return [(function["name"], answer)] if answer else []
 
 
 def _answer(purpose: str, schema: dict[str, Any], material: str) -> dict[str, Any] | None:
@@ -287,7 +298,7 @@ def _choice(labels: list[Any], material: str) -> Judged:
         known = {*rules, fallback}
         # Two labels in common: one word that happens to be the same makes no ticket type of a colour.
         if len(known.intersection(map(str, labels))) >= 2:
-            return _by_rules(rules, fallback, labels, _fields(material).get("message") or material)
+            return _by_rules(rules, fallback, labels, fields_of(material).get("message") or material)
     return _by_overlap(labels, material)
 
 
@@ -310,7 +321,7 @@ def _by_rules(rules: Rules, fallback: str, labels: list[Any], text: str) -> Judg
 
 def score(rules: Rules, text: str) -> tuple[dict[str, float], dict[str, list[str]]]:
     """The points of each label for a text, best first, and the patterns that spoke for it."""
-    plain = " ".join(_words(text[:LONGEST_READ]))
+    plain = " ".join(words_of(text[:LONGEST_READ]))
     points: dict[str, float] = {}
     patterns: dict[str, list[str]] = {}
     for label, ones in rules.items():
@@ -329,19 +340,12 @@ def _sides(pattern: str) -> tuple[re.Pattern[str], ...]:
     return tuple(side(words) for words in pattern.split(" & "))
 
 
-def _words(text: str) -> list[str]:
-    """Lower-case words without apostrophes; the many spellings of "top up" are one word."""
-    plain = text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "").replace("'", "")
-    plain = re.sub(r"\btop(?:ping|ped|s)?[ -]?(?:up|off)(s?)\b", r"topup\1", plain)
-    return re.findall(r"\w+", plain)
-
-
 def _by_overlap(labels: list[Any], material: str) -> Judged:
     """The label that shares most words with the material."""
-    found = set(_words(material))
+    found = set(words_of(material))
     shares = {}
     for position, label in enumerate(labels):
-        wanted = set(_words(str(label).replace("_", " ")))
+        wanted = set(words_of(str(label).replace("_", " ")))
         shares[position] = len(wanted & found) / len(wanted) if wanted else 0.0
     best = max(shares, key=lambda position: shares[position])
     if shares[best] > 0:
@@ -351,11 +355,13 @@ def _by_overlap(labels: list[Any], material: str) -> Judged:
 
 
 def _reply(material: str) -> Judged:
-    fields = _fields(material)
-    kind = "_".join(_words(fields.get("type", "").replace("_", " ")))
+    fields = fields_of(material)
+    kind = "_".join(words_of(fields.get("type", "").replace("_", " ")))
     customer = fields.get("customer", "")[:60]
     greeting = f"Dear {customer}," if customer else "Hello,"
-    text = f"{greeting}\n\n{REPLIES.get(kind, REPLIES['other'])}\n\n{_CLOSING}"
+    notes = fields.get("notes")
+    found = f"\n\nOur help centre says: {notes}" if notes else ""
+    text = f"{greeting}\n\n{REPLIES.get(kind, REPLIES['other'])}{found}\n\n{_CLOSING}"
     if kind in REPLIES:
         return text, 0.9, f"the template for {kind}"
     return text, 0.4, f"no template for the type {kind!r}, so the general one"
@@ -363,24 +369,3 @@ def _reply(material: str) -> Judged:
 
 def _quote(material: str) -> Judged:
     return material[:200], 0.1, "no rule for this purpose; the beginning of the material"
-
-
-def _material(text: str) -> str:
-    """The material of a question, without the two lines that mark it."""
-    marked = re.fullmatch(r"<material (\w+)>\n(.*)\n</material \1>", text, re.DOTALL)
-    return marked[2] if marked else text
-
-
-def _fields(material: str) -> dict[str, str]:
-    """The lines `name: value` at the head of the material; `message` is all the rest from its line on."""
-    fields: dict[str, str] = {}
-    lines = material.splitlines()
-    for number, line in enumerate(lines):
-        name, colon, value = line.partition(":")
-        name = name.strip().lower()
-        if name == "message" and colon:
-            fields[name] = "\n".join([value, *lines[number + 1 :]]).strip()
-            break
-        if colon:
-            fields.setdefault(name, value.strip())
-    return fields

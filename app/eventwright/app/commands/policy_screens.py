@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eventwright.app.commands.screens import commands, spaced
-from eventwright.app.commands.telling import line, plain
+from eventwright.app.commands.telling import line
 from eventwright.graphs.check import Checked
 from eventwright.graphs.checks.finding import Finding
 from eventwright.graphs.described import Line, by_facet, described, described_whole
@@ -93,8 +93,9 @@ def _finding(finding: Finding) -> RenderableType:
     where = f" at {line(finding.node)}" if finding.node else ""
     parts: list[RenderableType] = [Text.assemble((str(finding.kind), "bold yellow"), where)]
     if finding.path:
-        parts.append(Text(f"  {plain(finding.drawn)}", style="cyan"))
-    return Group(*parts, Padding(Text(line(finding.message)), (0, 0, 0, 2)))
+        parts.append(Text(f"  {line(finding.drawn)}"))
+    advice = Text(f"→ {line(finding.advice)}", style="cyan")
+    return Group(*parts, Padding(Group(Text(line(finding.message)), advice), (0, 0, 0, 2)))
 
 
 def check_document(results: Sequence[Checked]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from langgraph.constants import START
 
@@ -29,13 +30,12 @@ def class_findings(workflow: Workflow, ways: Ways) -> Iterator[Finding]:
                 continue
             how = f"langchain_tool({raw.name}, reads=True), or writes='keyed', 'verifiable' or 'plain'"
             if reachable:
-                advice = f"Say it, and name that in the policy of {node}: {how}"
+                why = f"nobody says whether the LangChain tool {raw.name!r} in {place} reads or writes: it is refused"
+                advice = f"say it, and name that tool in the policy of {node}: {how}"
             else:
-                advice = f"The node's own code calls it past the gate. Give it as_langchain() of a tool of ours: {how}"
-            told = (
-                f"nobody says whether the LangChain tool {raw.name!r} in {place} reads or writes: its calls are refused"
-            )
-            yield Finding(Kind.NO_CLASS, node, f"{told}. {advice}", ways.through(START, node))
+                why = f"the code of {place} calls the LangChain tool {raw.name!r} past the gate: it is refused"
+                advice = f"call it through as_langchain() of a tool that the policy of {node} names: {how}"
+            yield Finding(Kind.NO_CLASS, node, why, advice, ways.through(START, node))
 
 
 # -- approvals that nobody can give ------------------------------------------------------------------------------------
@@ -47,36 +47,32 @@ _ANSWERS = {DecisionType.APPROVE, DecisionType.RESPOND}
 def people_findings(workflow: Workflow) -> Iterator[Finding]:
     """Questions to people that no answer can settle."""
     for node, policy in workflow.policies.items():
-        asked = [(rule, tool) for tool in policy.tools if (rule := policy.rule_for(tool)) is not None]
-        people = max([policy.approval.people, *(rule.people for rule, _ in asked)])
-        problems = [*_problems(policy.approval, people, _YES), *_silence(policy.approval, people)]
-        if people > 1 and policy.approval.allowed and DecisionType.APPROVE not in policy.approval.allowed:
-            problems.append("of several people each must be able to approve, and allowed= does not offer it")
-        otherwise = _problems(policy.otherwise, 1, _ANSWERS) if policy.min_confidence is not None else []
-        yield from (_nobody(node, f"approval: {problem}") for problem in dict.fromkeys(problems))
-        yield from (_nobody(node, f"otherwise: {problem}") for problem in otherwise)
+        rules = [rule for tool in policy.tools if (rule := policy.rule_for(tool)) is not None]
+        people = max([policy.approval.people, *(rule.people for rule in rules)])
+        yes = _YES if people == 1 else {DecisionType.APPROVE}
+        problems = [*_too_few(policy.approval, people), *_no_answer(policy.approval, yes)]
+        if people > 1 and policy.approval.deadline is not None and policy.approval.default == "approve":
+            problems.append((f"{_people(people)} must agree, and a deadline that approves is none", "let it reject"))
+        if policy.min_confidence is not None:
+            problems += [*_too_few(policy.otherwise, 1), *_no_answer(policy.otherwise, _ANSWERS)]
+        yield from (Finding(Kind.NOBODY_CAN_APPROVE, node, what, advice) for what, advice in problems)
 
 
-def _nobody(node: str, problem: str) -> Finding:
-    return Finding(Kind.NOBODY_CAN_APPROVE, node, problem)
-
-
-def _problems(asked: ReviewRequest, people: int, yes: set[DecisionType]) -> list[str]:
-    problems = []
-    named = {person(name) for name in asked.approvers} - {""}
+def _too_few(asked: ReviewRequest, people: int) -> Iterator[tuple[str, str]]:
+    named = sorted({person(name) for name in asked.approvers} - {""})
     if asked.approvers and len(named) < people:
-        who = ", ".join(sorted(named)) or "nobody"
-        problems.append(f"{people} different people must agree, and approvers= names {len(named)}: {who}. Name more")
+        who = ", ".join(named) or "nobody"
+        yield f"{_people(people)} must agree, and approvers= names {len(named)}: {who}", "name more people"
+
+
+def _no_answer(asked: ReviewRequest, yes: set[DecisionType]) -> Iterator[tuple[str, str]]:
     if asked.allowed and not yes & set(asked.allowed):
-        offered, wanted = ", ".join(asked.allowed), " or ".join(sorted(yes))
-        problems.append(f"allowed= offers {offered}, and none of them lets the run go on. Add {wanted}")
-    return problems
+        offered = " and ".join(asked.allowed)
+        yield f"allowed= offers {offered}, by which nothing is ever allowed", f"add {' or '.join(sorted(yes))}"
 
 
-def _silence(asked: ReviewRequest, people: int) -> list[str]:
-    if people > 1 and asked.deadline is not None and asked.default == "approve":
-        return [f"{people} people must agree, and a deadline that approves is none of them. Take default='reject'"]
-    return []
+def _people(number: int) -> str:
+    return "one person" if number == 1 else f"{number} different people"
 
 
 # -- names of nothing --------------------------------------------------------------------------------------------------
@@ -85,53 +81,61 @@ def _silence(asked: ReviewRequest, people: int) -> list[str]:
 def name_findings(workflow: Workflow, ways: Ways) -> Iterator[Finding]:
     """Rules and budgets that speak of nodes, tools or arguments that are not there."""
     for node, policy in workflow.policies.items():
-        for problem in (*_sources(workflow, ways, node, policy), *_vouching(policy), *_links(policy)):
-            yield Finding(Kind.NAMES_NOTHING, node, problem)
-        yield from (Finding(Kind.NAMES_NOTHING, node, problem) for problem in _counting(policy.budgets, policy.tools))
+        said = (_sources(workflow, ways, node, policy), _vouching(policy), _links(policy))
+        for what, advice in chain(*said, _counting(policy.budgets, policy.tools)):
+            yield Finding(Kind.NAMES_NOTHING, node, what, advice)
     tools = [tool for policy in workflow.policies.values() for tool in policy.tools]
-    yield from (Finding(Kind.NAMES_NOTHING, None, problem) for problem in _counting(workflow.budgets, tools))
+    for what, advice in _counting(workflow.budgets, tools):
+        yield Finding(Kind.NAMES_NOTHING, None, what, advice)
 
 
-def _sources(workflow: Workflow, ways: Ways, node: str, policy: Policy) -> Iterator[str]:
+def _sources(workflow: Workflow, ways: Ways, node: str, policy: Policy) -> Iterator[tuple[str, str]]:
     for tool, rules in policy.rules.items():
         for argument, rule in rules.items():
             for source, at in rule.sources:
-                problem = _missing(workflow, ways, node, source, at)
-                if problem:
-                    yield f"the rule for {argument} of {tool.name} ({rule.name}) can never be kept: {problem}"
+                why, advice = _missing(workflow, ways, node, source, at)
+                if why:
+                    yield f"the rule for {argument} of {tool.name} ({rule.name}) is never kept: {why}", advice
 
 
-def _missing(workflow: Workflow, ways: Ways, node: str, source: str, at: str) -> str | None:
-    """Why nothing of this tool (of a person, if empty) can have come from that node before this one runs."""
+def _missing(workflow: Workflow, ways: Ways, node: str, source: str, at: str) -> tuple[str, str]:
+    """Why nothing of this tool (of a person, if empty) can have come from that node before this one runs; empty words
+    if it can."""
     if at not in workflow.graph.nodes:
-        return f"no node is called {at!r}; there are: {', '.join(workflow.graph.nodes)}"
+        return f"no node is called {at!r}", f"at= names one of {', '.join(workflow.graph.nodes)}"
     if source and all(tool.name != source for tool in workflow.policy(at).tools):
-        return f"the policy of {at} does not name {source}"
+        return (
+            f"the policy of {at} does not name {source}",
+            f"name it there, or let at= name a node that calls {source}",
+        )
     if at != node and at not in ways.before(node):
-        return f"{at} never runs before {node}"
-    return None
+        return f"{at} never runs before {node}", "let at= name a node that does"
+    return "", ""
 
 
-def _vouching(policy: Policy) -> Iterator[str]:
+def _vouching(policy: Policy) -> Iterator[tuple[str, str]]:
     for tool in policy.tools:
         rule = policy.rule_for(tool)
         strange = [] if rule is None else [name for name in rule.vouches_for if name not in tool.arguments.model_fields]
         if rule is not None and strange:
             known = ", ".join(tool.arguments.model_fields) or "none"
             yield (
-                f"the approval rule {rule.name!r} vouches for {', '.join(strange)} of {tool.name}, which has: {known}. "
-                "Give each tool a rule of its own: approve_when={tool: rule}"
+                f"the approval rule {rule.name!r} vouches for {', '.join(strange)} of {tool.name}, which has: {known}",
+                "give each tool a rule of its own: approve_when={tool: rule}",
             )
 
 
-def _links(policy: Policy) -> Iterator[str]:
+def _links(policy: Policy) -> Iterator[tuple[str, str]]:
     for host in policy.links:
         if host_name(host) is None:
-            yield f"links= takes hosts like 'example.org', and {host!r} is none: it allows no link"
+            yield f"links= names {host!r}, which is no host and allows no link", "write hosts, like 'example.org'"
 
 
-def _counting(budgets: Sequence[Budget], tools: Sequence[Tool]) -> Iterator[str]:
+def _counting(budgets: Sequence[Budget], tools: Sequence[Tool]) -> Iterator[tuple[str, str]]:
     for budget in budgets:
         of = budget.of
         if of is not None and not of.advises and all(of is not tool for tool in tools):
-            yield f"the budget of {budget.limit:f} {budget.what} of {of.name} counts nothing: no policy here names it"
+            yield (
+                f"the budget of {budget.limit:f} {budget.what} of {of.name} counts nothing: no policy here names it",
+                "let of= name a tool that is called here, or take the budget out",
+            )

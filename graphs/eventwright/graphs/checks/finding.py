@@ -33,13 +33,15 @@ class Finding:
     Attributes:
         kind: what is wrong.
         node: where; None if it concerns the whole workflow.
-        message: the details, and what to do.
+        message: the details.
+        advice: what to do.
         path: how a run gets there, where that matters.
     """
 
     kind: Kind
     node: str | None
     message: str
+    advice: str
     path: Path = ()
 
     @property
@@ -53,6 +55,7 @@ class Finding:
             "kind": self.kind,
             "node": self.node,
             "message": self.message,
+            "advice": self.advice,
             "path": [stop.node for stop in self.path],
             "drawn": self.drawn,
         }

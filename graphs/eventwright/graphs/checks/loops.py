@@ -105,8 +105,7 @@ def _loop(ways: Ways, calls: Calls, budgets: Callable[[str], Sequence[Budget]]) 
 def _finding(node: str, cycle: Path, calls: Calls, path: Path, whose: str) -> Finding:
     called = list(dict.fromkeys(tool.name for stop in cycle for tool in calls(stop.node)))
     loose = [stop.exit for stop in cycle if stop.exit is not None and stop.exit.anywhere]
-    said = "".join(
-        f". {way.by} of {way.source} may lead anywhere; say where, by a Literal in its type hint" for way in loose
-    )
-    message = f"a loop calls {', '.join(called)}, and no budget ends it{said}. Give it one: Budget('calls', …) {whose}"
-    return Finding(Kind.ENDLESS_LOOP, node, message, path)
+    said = "".join(f"; {way.by} of {way.source} says nowhere where it leads, so it may lead anywhere" for way in loose)
+    hint = ", or name its ends in its type hint, by a Literal" if loose else ""
+    message = f"a loop calls {' and '.join(called)}, and no budget ends it{said}"
+    return Finding(Kind.ENDLESS_LOOP, node, message, f"give it one: Budget('calls', …) {whose}{hint}", path)

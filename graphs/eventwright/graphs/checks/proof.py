@@ -24,18 +24,18 @@ def asks_always(policy: Policy, tool: Tool) -> bool:
     return unasked(policy, tool) is None
 
 
-def unasked(policy: Policy, tool: Tool) -> str | None:
+def unasked(policy: Policy, tool: Tool) -> tuple[str, str] | None:
     """When a call of the tool is made without a person's yes, and what to do about it; None if never."""
     rule, how = policy.rule_for(tool), policy.approval
-    advice = "Have every call approved: approve_when=always"
+    advice = "have every call approved: approve_when=always"
     if not tool.writes:
-        return "always: it reads, and nobody is asked about a read. Take it out of the policy"
+        return "always: it reads, and nobody is asked about a read", "take it out of the policy"
     if rule is None:
-        return f"whenever no other stage asks: the policy has no approval rule for it. {advice}"
+        return "whenever no other stage asks: the policy has no approval rule for it", advice
     if not rule.always:
-        return f"whenever the rule {rule.name!r} (version {rule.version}) does not ask. {advice}"
+        return f"whenever the rule {rule.name!r} (version {rule.version}) does not ask", advice
     if how.deadline is not None and how.default == "approve":
-        return f"when nobody answers within {length(how.deadline)}: the deadline approves. Let it reject"
+        return f"when nobody answers within {length(how.deadline)}: the deadline approves", "let it reject"
     return None
 
 
@@ -43,11 +43,12 @@ def unproved(workflow: Workflow, ways: Ways, tool: str) -> Iterator[Finding]:
     """Where the tool of this name may be called without an approval; nothing if that cannot be."""
     for node, policy in workflow.policies.items():
         for named in policy.tools:
-            when = unasked(policy, named) if named.name == tool else None
-            if when is not None:
-                unled = "" if node not in ways.strangers else " (No edge leads there, but a Command may.)"
+            found = unasked(policy, named) if named.name == tool else None
+            if found is not None:
+                when, advice = found
+                unled = "; no edge leads there, but a Command may" if node in ways.strangers else ""
                 message = f"{tool} is called without approval {when}{unled}"
-                yield Finding(Kind.NOT_PROVED, node, message, ways.through(START, node))
+                yield Finding(Kind.NOT_PROVED, node, message, advice, ways.through(START, node))
     yield from _by_undoing(workflow, ways, tool)
 
 
@@ -63,9 +64,10 @@ def _by_undoing(workflow: Workflow, ways: Ways, tool: str) -> Iterator[Finding]:
         if undoes and policy.dead_letter is DeadLetter.UNDO:
             message = (
                 f"{tool} takes back {' and '.join(sorted(undoes))}, and when a run fails for good here, what it has "
-                "done is taken back without asking. Let an operator decide: dead_letter=DeadLetter.OPERATOR"
+                "done is taken back without asking"
             )
-            yield Finding(Kind.NOT_PROVED, node, message, ways.through(START, node))
+            advice = "let an operator decide: dead_letter=DeadLetter.OPERATOR"
+            yield Finding(Kind.NOT_PROVED, node, message, advice, ways.through(START, node))
 
 
 def tool_names(workflow: Workflow) -> list[str]:

@@ -22,7 +22,8 @@ def events_of(workflow: Workflow) -> list[str]:
 
 def write_findings(workflow: Workflow, ways: Ways) -> Iterator[Finding]:
     """Writes that untrusted data may steer, and nodes where the three of the Rule of Two meet."""
-    untrusted = Flow(workflow, ways, lambda tool: not (tool.trusted or tool.advises), events_of(workflow))
+    trusted = workflow.trusted_tools()
+    untrusted = Flow(workflow, ways, lambda tool: not (tool.name in trusted or tool.advises), events_of(workflow))
     sensitive = Flow(workflow, ways, lambda tool: tool.sensitive)
     for node, policy in workflow.policies.items():
         for tool in policy.tools:
@@ -43,17 +44,18 @@ def _steered(ways: Ways, untrusted: Flow, node: str, tool: Tool, free: Sequence[
         return
     if origins:
         path = path_of(ways, origins[0], node)
-        why = f"{told(origins)} may choose {_and(free)}"
+        why = f"{told(origins)} may choose {_and(free)} of {tool.name}"
     else:
         path = path_by(ways, decision, node) if decision else ()
-        why = f"untrusted data decides whether it comes to that, and nothing bounds {_and(free)}"
+        why = f"untrusted data decides whether {tool.name} is called, and nothing bounds {_and(free)}"
     if decision is not None:
         why += f". {_branch(decision, untrusted.decided_on(decision))}"
     yield Finding(
         Kind.UNBOUNDED_WRITE,
         node,
-        f"{tool.name} writes, and {why}. Write rules={{{tool.name}: {{{free[0]!r}: …}}}}, name it in the approval "
-        "rule's vouches_for, or have every call approved: approve_when=always",
+        why,
+        f"bound it with Policy(rules={{{tool.name}: {{{free[0]!r}: …}}}}) or an approval rule that vouches for it, or "
+        "have every call approved: approve_when=always",
         path,
     )
 
@@ -87,13 +89,14 @@ def _two(
     origins, secrets = untrusted.of(node, beside=tool), sensitive.of(node, beside=tool)
     if not origins or not secrets:
         return
-    ways_out = "rules=… with equals, one_of, from_record or from_person"
     approved = ", or have every call approved: approve_when=always" if tool.writes else ""
     yield Finding(
         Kind.RULE_OF_TWO,
         node,
         f"{told(origins)} is untrusted, {told(secrets)} is sensitive, and {tool.name} may carry it to anybody, by "
-        f"{_and(open_to)}. Two of the three may meet: contain {_and(open_to)} ({ways_out}){approved}",
+        f"{_and(open_to)}",
+        f"two of the three may meet: give {_and(open_to)} a rule that contains it (equals, one_of, from_record, "
+        f"from_person){approved}",
         path_of(ways, secrets[0], node),
     )
 
