@@ -8,7 +8,7 @@ READY_TO_WORK := .venv/.ready-to-work
 AGENTDOJO := .venv-agentdojo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test soak check bench bench-agentdojo
+.PHONY: help setup demo up test soak attacks check bench bench-agentdojo
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ test: $(READY_TO_WORK) ## run the tests on real servers (ARGS="-k approval" pass
 
 soak: $(READY_TO_WORK) ## run the long tests: hundreds of races, storms of kill -9
 	@$(BIN)/python -m pytest -m soak --timeout 1200 $(ARGS)
+
+attacks: $(READY_TO_WORK) ## play every attack on the guardrails with a model that always obeys, and print the tables
+	@$(BIN)/python -m tests.attacks.report
 
 check: $(READY_TO_WORK) ## lint, format, types, the rules of the rooms
 	@$(BIN)/ruff check --quiet

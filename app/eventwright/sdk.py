@@ -23,10 +23,13 @@ from eventwright.guardrails.rules import (
     matches,
     one_of,
     two_people,
+    unless,
 )
 from eventwright.guardrails.verdicts import Denied, Rejected
 from eventwright.runs.event import Event
+from eventwright.tools.chat_models import process_model
 from eventwright.tools.contract import Call, NotDone, Permanent, Role, ToolError, Undo, tool
+from eventwright.tools.langchain_tools import as_langchain, langchain_tool
 
 __all__ = [
     "ArgumentRule",
@@ -50,6 +53,7 @@ __all__ = [
     "Workflow",
     "above",
     "always",
+    "as_langchain",
     "at_least",
     "at_most",
     "choose",
@@ -58,11 +62,14 @@ __all__ = [
     "equals",
     "from_person",
     "from_record",
+    "langchain_tool",
     "matches",
     "one_of",
+    "process_model",
     "review",
     "send",
     "simulate",
     "tool",
     "two_people",
+    "unless",
 ]

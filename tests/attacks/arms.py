@@ -1,4 +1,4 @@
-"""One arm of the suite: many cases in one world, under the real worker, with the guard as it is or without a part of it.
+"""One arm of the suite: many cases in one world, under the real worker, with the guard whole or without a part of it.
 
 What an arm says of a case is read from the world's ledgers. Only the number of questions and of denials, which the
 world cannot know, comes from the journal.

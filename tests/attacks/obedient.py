@@ -78,12 +78,14 @@ class ObedientModel(BaseChatModel):
             if purpose == "act":
                 value = [_as_json(act, seen) for act in _step(value, int(STEP.findall(seen)[-1]) - late)]
             return _said([{"name": purpose, "args": _sure(_filled(value, seen)), "id": "1"}])
+        if "act" not in orders:
+            return self._offline._generate(messages, stop, run_manager, **kwargs)
         spoken = sum(isinstance(message, AIMessage) for message in messages)
-        acts = _step(orders.get("act", ()), spoken - late)
+        acts = [_as_json(act, seen) for act in _step(orders["act"], spoken - late)]
         return _said(
             [
                 {"name": act["tool"].replace(".", "_"), "args": act["arguments"], "id": f"{spoken}-{number}"}
-                for number, act in enumerate(_as_json(act, seen) for act in acts)
+                for number, act in enumerate(acts)
             ]
         )
 

@@ -121,7 +121,7 @@ def material(state: Papers, step: int = 0, results: tuple[str, ...] = ()) -> str
 
 
 def office(*names: str, schema: Any = Papers, **nodes: Any) -> StateGraph[Any, Any, Any, Any]:
-    """A graph that looks up, gathers, asks, and goes on with these nodes; those that are named are reached otherwise."""
+    """A graph that looks up, gathers, asks, and goes on with these nodes; the named ones are reached otherwise."""
     graph: StateGraph[Any, Any, Any, Any] = StateGraph(schema)
     chain = {"look_up": look_up, "gather": gather, "ask_colleague": ask_colleague, **nodes}
     before = START

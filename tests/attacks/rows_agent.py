@@ -365,7 +365,7 @@ agent = dataclasses.replace(
     workflow=office.agent_office,
     type="agent",
     vectors=(Vector.EVENT, Vector.TOOL_RESULT, Vector.MEMORY),
-    attacks=BY_EXACT_NAME,
+    attacks=one_of_each(BY_EXACT_NAME),
     left_out={
         **clerk.left_out,
         Goal.NAME: EXACT,

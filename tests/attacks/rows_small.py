@@ -18,7 +18,7 @@ from tests.attacks.rows_agent import (
     paid_over,
     written_to_the_attacker,
 )
-from tests.attacks.words import Attack, Case, Goal, Orders, Subject, Vector, Waves, Wish
+from tests.attacks.words import Attack, Case, Goal, Orders, Subject, Vector, Waves
 from tests.attacks.world import World
 
 #: Where a customer's first message can be honest and the second not.

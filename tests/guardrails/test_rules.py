@@ -26,6 +26,7 @@ from eventwright.guardrails.rules import (
     matches,
     one_of,
     two_people,
+    unless,
 )
 from eventwright.tools.contract import Call, Role, tool
 from eventwright.tools.crm import find_account
@@ -169,6 +170,16 @@ class TestApprovalRules:
         assert rule.asks(self.arguments(amount=Decimal("99.51"), currency="EUR")) == Ask("amount 99.51 is above 99.50")
         assert rule.asks(self.arguments(amount=Decimal(1), currency="XXX")) == Ask("there is no limit for currency XXX")
         assert rule.vouches_for == ("amount", "currency")
+
+    def test_a_rule_may_look_at_records_and_asks_where_an_argument_rule_would_deny(self) -> None:
+        rule = unless("to", from_record(find_account, "email", at="look_up"))
+        known = Facts(records=[Record("crm.find_account", "look_up", {"email": "ann@ours.example"})])
+        assert rule.asks(self.arguments(to="ann@ours.example"), known) is None
+        ask = rule.asks(self.arguments(to="eve@evil.example"), known)
+        assert ask is not None
+        assert ask.reason == "to is not email of what crm.find_account returned at look_up"
+        assert rule.asks(self.arguments(to="ann@ours.example")) is not None
+        assert rule.vouches_for == ("to",)
 
     def test_two_people_asks_for_two_when_the_rule_asks_at_all(self) -> None:
         rule = two_people(above("amount", 10))

@@ -207,6 +207,7 @@ def test_hostile_repetition_of_links_comes_to_an_end(one: str) -> None:
         "evil。com",
         "ｅｖｉｌ.com",
         "https://①②⑦.0.0.1/",
+        "evil\u2024com",
         "[pay](http://evil.com)",
         "[pay](evil.com)",
         "[pay](</evil>)",

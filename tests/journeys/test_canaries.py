@@ -116,15 +116,31 @@ async def left_behind(app: App) -> str:
     return json.dumps(rows, default=str, ensure_ascii=False)
 
 
+def sings(provider: Provider, *, sure: float) -> None:
+    """The model sings too: in its reasons, in what its agent looks for and notes, and in the reply that it drafts."""
+    said = {
+        "classify": {"value": "card_delivery", "confidence": sure, "reason": SONG},
+        "choose": {"value": "normal", "confidence": 0.9, "reason": SONG},
+        "draft": {"value": f"Dear customer, {SONG}.", "confidence": 0.9, "reason": SONG},
+        "help_centre_search": {"query": f"card delivery {SONG}"[:400]},
+        "Notes": {"articles": ["card-delivery"], "text": SONG},
+    }
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        request = provider.requests[-1]
+        names = [tool["function"]["name"] for tool in request["tools"]]
+        began = any(message["role"] == "tool" for message in request["messages"])
+        [name] = [name for name in said if name in names and not (name == "help_centre_search" and began)][:1]
+        await called(said[name], name=name)(writer)
+
+    provider.script = [answer] * 12
+
+
 async def test_no_canary_reaches_the_model_the_journal_an_error_or_a_log(
     tmp_path: Path, provider: Provider, outside: Outside, stderr: StringIO
 ) -> None:
-    """The model sings too: in its reasons, and in the reply that it drafts."""
-    provider.script = [
-        called({"value": "other", "confidence": 0.1, "reason": SONG}),
-        called({"value": "normal", "confidence": 0.9, "reason": SONG}, name="choose"),
-        called({"value": f"Dear customer, {SONG}.", "confidence": 0.9, "reason": SONG}, name="draft"),
-    ]
+    """The model sings too: in its reasons, in what its agent seeks and notes, and in its draft."""
+    sings(provider, sure=0.1)
     async with opened(tmp_path, provider, outside) as app:
         run = await send(app, text=f"{SONG}. Where is it?", sender=ANN.email, subject=SONG[:80])
         asked, run = await answer(app, run, "respond", response="card_delivery", comment=SONG)
@@ -133,7 +149,7 @@ async def test_no_canary_reaches_the_model_the_journal_an_error_or_a_log(
         assert run.state is RunState.COMPLETED
         logging.getLogger("canary").warning("the run %s had %s", run.id, SONG, extra={"song": SONG})
 
-        assert len(provider.requests) == 3
+        assert len(provider.requests) == 5
         assert heard(json.dumps(provider.requests, ensure_ascii=False)) == []
         assert "[card 1]" in str(provider.requests)
         assert heard(await left_behind(app)) == []
@@ -146,11 +162,7 @@ async def test_no_canary_reaches_the_model_the_journal_an_error_or_a_log(
 
 
 async def test_what_leaves_holds_an_address_at_most(tmp_path: Path, provider: Provider, outside: Outside) -> None:
-    provider.script = [
-        called({"value": "card_delivery", "confidence": 0.99, "reason": ""}),
-        called({"value": "normal", "confidence": 0.9, "reason": ""}, name="choose"),
-        called({"value": f"Dear customer, {SONG}.", "confidence": 0.9, "reason": ""}, name="draft"),
-    ]
+    sings(provider, sure=0.99)
     async with opened(tmp_path, provider, outside) as app:
         run = await send(app, text="Where is it?")
         while run.state is RunState.PENDING_APPROVAL:

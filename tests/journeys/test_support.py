@@ -128,6 +128,12 @@ async def test_every_judgement_rule_and_call_stands_in_the_journal(outside: Outs
             ("look_up_account", "crm.find_account"),
             ("check_refund", "payments.refunds_of"),
             ("refund", "payments.refund"),
+            ("research", "model.chat"),
+            ("research", "help_centre.search"),
+            ("research", "payments.refunds_of"),
+            ("research", "model.chat"),
+            ("research", "help_centre.read"),
+            ("research", "model.chat"),
             ("draft_reply", "model.ask"),
             ("send_reply", "mail.send"),
         ]

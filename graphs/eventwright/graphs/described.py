@@ -163,15 +163,19 @@ def _confidence(policy: Policy) -> Iterator[str]:
 def retries(policy: Policy) -> str | None:
     """How often a failure is tried again."""
     if isinstance(policy.retries, Mapping):
-        each = [f"{count} on {kind.__name__}" for kind, count in policy.retries.items()]
-        return f"retries: {', '.join([*each, 'else none'])}" if each else None
-    return None if not policy.retries else "1 retry" if policy.retries == 1 else f"{policy.retries} retries"
+        each = [f"{_times(count)} on {kind.__name__}" for kind, count in policy.retries.items()]
+        return ", ".join([*each, "else none"]) if each else None
+    return _times(policy.retries) if policy.retries else None
+
+
+def _times(count: int) -> str:
+    return "1 retry" if count == 1 else f"{count} retries"
 
 
 def _retries(policy: Policy) -> Iterator[str]:
     words = retries(policy)
     if words is not None:
-        yield f"{words}, {policy.backoff.first:g} to {policy.backoff.most:g} s apart"
+        yield f"{words}; {policy.backoff.first:g} to {policy.backoff.most:g} s apart"
 
 
 def longest(policy: Policy) -> str | None:

@@ -24,7 +24,7 @@ from langchain_core.caches import RETURN_VAL_TYPE, BaseCache
 from langchain_core.globals import get_llm_cache, set_llm_cache
 from langchain_core.outputs import Generation
 
-from eventwright.tools.chat_models import ChatAnswer, Prompt, ask_through, asking
+from eventwright.tools.chat_models import ChatAnswer, Prompt, ask_through, asked_by_the_gate, asking
 from eventwright.tools.contract import Call, GateProtocol, NotDone, Permanent, current_gate
 
 Result = TypeVar("Result")
@@ -134,28 +134,28 @@ class LedgerCache(BaseCache):
         Raises:
             eventwright.guardrails.verdicts.Denied: a budget has too little left.
         """
-        gate = current_gate.get()
+        gate = _gate()
         if gate is None:
             return None if self.before is None else await self.before.alookup(prompt, llm_string)
         return await _look_up(gate, prompt, llm_string, asyncio.current_task())
 
     async def aupdate(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """Put the model's answer on record."""
-        if current_gate.get() is not None:
+        if _gate() is not None:
             await _record(_prompt(prompt, llm_string), return_val, asyncio.current_task())
         elif self.before is not None:
             await self.before.aupdate(prompt, llm_string, return_val)
 
     def lookup(self, prompt: str, llm_string: str) -> RETURN_VAL_TYPE | None:
         """The same for a synchronous node, which runs in a thread."""
-        gate = current_gate.get()
+        gate = _gate()
         if gate is None:
             return None if self.before is None else self.before.lookup(prompt, llm_string)
         return _from_thread(gate, _look_up(gate, prompt, llm_string, threading.current_thread()))
 
     def update(self, prompt: str, llm_string: str, return_val: RETURN_VAL_TYPE) -> None:
         """The same for a synchronous node."""
-        gate = current_gate.get()
+        gate = _gate()
         if gate is not None:
             _from_thread(gate, _record(_prompt(prompt, llm_string), return_val, threading.current_thread()))
         elif self.before is not None:
@@ -165,6 +165,11 @@ class LedgerCache(BaseCache):
         """Clear the cache that was there before. The ledger forgets nothing."""
         if self.before is not None:
             self.before.clear(**kwargs)
+
+
+def _gate() -> GateProtocol | None:
+    """The gate that a model's answer is recorded through; none outside of nodes, nor for the gate's own question."""
+    return None if asked_by_the_gate() else current_gate.get()
 
 
 @contextmanager
@@ -223,17 +228,22 @@ async def _settle(failed: Sequence[Question], questions: list[Question]) -> None
 
 
 def _prompt(prompt: str, llm_string: str) -> Prompt:
-    count, last = 1, prompt
+    messages = _messages(prompt)
+    last = _words(messages[-1]) if messages else prompt
+    return Prompt.of(prompt, ADDRESS.sub("", llm_string), len(messages) or 1, last)
+
+
+def _messages(prompt: str) -> list[Any]:
+    """The messages of a chat; none of a prompt for a model that completes text."""
     try:
         messages = json.loads(prompt)
-        count, last = len(messages), _words(messages[-1])
-    except (ValueError, TypeError, LookupError):
-        pass  # the prompt of a model that completes text
-    return Prompt.of(prompt, ADDRESS.sub("", llm_string), count, last)
+    except ValueError:
+        return []
+    return messages if isinstance(messages, list) else []
 
 
 def _words(message: Any) -> str:
-    content = message["kwargs"]["content"]
+    content = message.get("kwargs", {}).get("content", "") if isinstance(message, dict) else ""
     return content if isinstance(content, str) else json.dumps(content)
 
 

@@ -1,19 +1,21 @@
 """Research for a reply: an agent looks into the help centre, and at the refunds that the customer has had.
 
 An ordinary LangGraph graph with LangChain's `create_agent` in it, whose tools only read. What it finds is a note for
-whoever writes the reply: which articles, and a short text. The note is advice: a graph that uses it goes on without one.
+whoever writes the reply: which articles, and a short text. The note is advice: where the research fails, or takes too
+long, the reply is written without one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 from langchain.agents import create_agent
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.messages import AnyMessage, HumanMessage
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
+from langgraph.types import Command
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from eventwright.tools import help_centre, payments
@@ -67,6 +69,11 @@ async def ask(state: Research) -> Research:
     return {"messages": [HumanMessage(f"<material {mark}>\n{material}\n</material {mark}>")]}
 
 
+async def give_up(state: Research) -> Command[Literal["keep"]]:
+    """A model that fails, or does not come to an end, has found nothing; the ticket goes on."""
+    return Command(goto="keep", update={"structured_response": {}})
+
+
 async def keep(state: Research) -> Research:
     """The note, if it is one; articles that the help centre does not have are left out."""
     try:
@@ -86,7 +93,7 @@ agent = create_agent(
 
 graph = StateGraph(Research)
 graph.add_node("ask", ask)
-graph.add_node("agent", agent)
+graph.add_node("agent", agent, error_handler=give_up)
 graph.add_node("keep", keep)
 graph.add_edge(START, "ask")
 graph.add_edge("ask", "agent")

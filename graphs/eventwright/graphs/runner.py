@@ -7,28 +7,29 @@ not mean done, `not tasks` does.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.errors import GraphDrained, GraphRecursionError, InvalidUpdateError, NodeCancelledError, NodeTimeoutError
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import RunControl
-from langgraph.types import Command, Interrupt, StateSnapshot
+from langgraph.types import Command
 
+from eventwright.graphs.head import EVENT, LABELS, Head, answers, everybody_waits, misfit, relabel, unanswered
 from eventwright.graphs.outcomes import Asks, Failed, Finished, Report, SegmentOutcome, Waits, Yields
-from eventwright.graphs.questions import MOVED, resume_value, review_of
-from eventwright.graphs.twin import ReplayDiffers, current_segment, guarded_twin, leaves, locate, postponed_until
+from eventwright.graphs.questions import MOVED, review_of
+from eventwright.graphs.twin import ReplayDiffers, current_segment, guarded_twin, leaves, locate
 from eventwright.graphs.workflow import Workflow
 from eventwright.guardrails.judging import FALLBACK
-from eventwright.guardrails.segment import ANY, STANDING, NodeFailure, Segment, Setting
+from eventwright.guardrails.segment import STANDING, NodeFailure, Segment, Setting
 from eventwright.guardrails.stages import ALL_STAGES
 from eventwright.guardrails.verdicts import Denied, Rejected, Stage
 from eventwright.runs.checkpoints import CheckpointSaver, awaited_nodes
 from eventwright.runs.errors import EventwrightError, LeaseLost, StoreUnavailable
-from eventwright.runs.records import DecisionType, EffectState, Lease, Review, ReviewKind, ReviewState, Run, Visit
+from eventwright.runs.records import DecisionType, EffectState, Lease, Review, ReviewKind, Run, Visit
 from eventwright.runs.states import Outcome, Reason
 from eventwright.runs.store import History, Store
 from eventwright.tools.contract import NotDone, Permanent, Resources, ToolClass
@@ -37,10 +38,6 @@ from eventwright.tools.secrets import Secrets
 
 #: Errors of the engine itself. They say nothing about the run, which is taken up again when its lease runs out.
 OURS = (LeaseLost, StoreUnavailable)
-#: Under this name the labels of a run's channels stand in a checkpoint's metadata.
-LABELS = "labels"
-#: Where data comes from that the event brought.
-EVENT = "the event"
 _NO_PAST = History(effects={}, visits={}, reviews=())
 
 
@@ -60,30 +57,6 @@ class Stop:
     def request(self, why: str) -> None:
         """Let the segment end soon; `why` is shown in logs. Safe from any thread."""
         self.control.request_drain(why)
-
-
-@dataclass(frozen=True)
-class Head:
-    """Where the graph stands: LangGraph's snapshot, and the nodes that its checkpoint speaks of as still to come."""
-
-    snapshot: StateSnapshot
-    awaited: frozenset[str] = frozenset()
-    #: What stood beside the checkpoint: which channels hold untrusted data. None for one of an earlier release.
-    labels: Mapping[str, list[str]] | None = None
-    #: Channels that finished tasks have written since.
-    written: frozenset[str] = frozenset()
-
-    @property
-    def interrupts(self) -> dict[str, tuple[Interrupt[Any], str]]:
-        """Pending questions by id, each with the node that asks."""
-        tasks = self.snapshot.tasks
-        return {i.id: (i, task.name) for task in tasks for i in task.interrupts if postponed_until(i) is None}
-
-    @property
-    def postponed(self) -> datetime | None:
-        """The first time that a task waits for."""
-        times = [postponed_until(item) for task in self.snapshot.tasks for item in task.interrupts]
-        return min(filter(None, times), default=None)
 
 
 class Runner:
@@ -122,10 +95,10 @@ class Runner:
         self.saver.lease(run.thread_id, lease, fresh=fresh, beside={LABELS: segment.labels})
         try:
             before = None if fresh else await self._head(graph, config)
-            _relabel(segment, before)
-            misfit = _misfit(before, segment, workflow)
-            if misfit is not None:
-                return Report(outcome=misfit, seen=_decided(segment))
+            relabel(segment, before)
+            lost = misfit(before, segment, workflow)
+            if lost is not None:
+                return Report(outcome=lost, seen=_decided(segment))
             error = await self._go_on(graph, config, before, segment, workflow, stop)
             await segment.calls_end()
             if isinstance(error, OURS):
@@ -174,12 +147,12 @@ class Runner:
         stop: Stop,
     ) -> Exception | None:
         """Invoke the graph if there is anything to do; what it raised."""
-        answers = {} if head is None else _answers(head, segment)
-        if head is not None and not answers and _everybody_waits(head, segment):
+        given = {} if head is None else answers(head, segment)
+        if head is not None and not given and everybody_waits(head, segment):
             return None
         token = current_segment.set(segment)
         try:
-            resume: Command[Any] | None = Command(resume=answers) if answers else None
+            resume: Command[Any] | None = Command(resume=given) if given else None
             start: Any = _input(workflow, segment) if head is None else resume
             await graph.ainvoke(start, config, durability="sync", control=stop.control)
         except Exception as error:  # noqa: BLE001 - a node may raise anything; what it means is decided in one place
@@ -206,7 +179,7 @@ class Runner:
                 opened.append(review)
             else:
                 rebound[moved.id] = interrupt_id
-        asks = bool(opened or rebound or _unanswered(pending, segment))
+        asks = bool(opened or rebound or unanswered(pending, segment))
         outcome, visits = await self._outcome(after, segment, workflow, error, asks)
         ended = isinstance(outcome, Finished)
         return Report(
@@ -291,77 +264,12 @@ def _setting(workflow: Workflow, run: Run, stages: frozenset[Stage], secrets: Se
     )
 
 
-def _relabel(segment: Segment, head: Head | None) -> None:
-    """What is untrusted when the segment begins: what stood beside the checkpoint, and what tasks have written since
-    that are not run again."""
-    if head is None:
-        return
-    if head.labels is None:
-        segment.label([ANY], [EVENT])
-        return
-    for channel, sources in head.labels.items():
-        segment.label([channel], sources)
-    segment.label(head.written, segment.sources(None) or segment.untrusted_results())
-
-
 def _where(error: Exception, segment: Segment) -> NodeFailure | None:
     """The node that raised the error, or that LangGraph stopped with it."""
     failures = list(segment.failures.values())
     if isinstance(error, NodeTimeoutError | NodeCancelledError):
         failures = [NodeFailure(item.node, item.place, error) for item in failures if item.node == error.node]
     return next((item for item in failures if item.error is error), None)
-
-
-def _misfit(head: Head | None, segment: Segment, workflow: Workflow) -> Failed | None:
-    """Why the run cannot go on in the graph as it is now: it stands at nodes, or people were asked about nodes, that
-    are not there."""
-    if head is None:
-        return None
-    asked = {
-        review.node for review in segment.reviews.values() if review.consumed_by is None and review.state in STANDING
-    }
-    lost = sorted((head.awaited | asked) - set(workflow.graph.nodes))
-    if not lost:
-        return None
-    known = ", ".join(sorted(workflow.graph.nodes))
-    return Failed(
-        Reason.NEEDS_MIGRATION,
-        f"the run stands at {', '.join(lost)}, which {workflow.name} version {workflow.version} does not have "
-        f"(it has {known}). What was decided is kept. Move it on: eventwright replay RUN --rename {lost[0]}=NEW_NAME",
-        node=lost[0],
-    )
-
-
-def _answers(head: Head, segment: Segment) -> dict[str, Any]:
-    """Decided answers to authors' questions that are pending, by LangGraph's id."""
-    return {
-        review.interrupt_id: resume_value(review, review.decision)
-        for review in segment.reviews.values()
-        if review.interrupt_id in head.interrupts and review.interrupt_id and review.decision is not None
-    }
-
-
-def _unanswered(pending: Collection[str], segment: Segment) -> set[str]:
-    """The pending questions, by LangGraph's id, that nobody has answered; one without a review is news."""
-    answered = {
-        review.interrupt_id or review.id
-        for review in segment.reviews.values()
-        # What the gate asked may have been settled by something else: by another of several people, or by reading back.
-        if review.decision is not None or (review.interrupt_id is None and review.state is ReviewState.SUPERSEDED)
-    }
-    return set(pending) - answered
-
-
-def _everybody_waits(head: Head, segment: Segment) -> bool:
-    """Whether there is nothing to do: the graph is at its end, or only tasks are left that wait for a person who has
-    not answered, and for nothing else. Tasks that are all done are not nothing: a worker died before the checkpoint
-    that takes them in."""
-    unanswered = _unanswered(head.interrupts, segment)
-    tasks = head.snapshot.tasks
-    asking = [task for task in tasks if any(item.id in unanswered for item in task.interrupts)]
-    waiting = [task for task in asking if not any(map(postponed_until, task.interrupts))]
-    done = [task for task in tasks if not task.interrupts and task.result is not None]
-    return not tasks or (bool(waiting) and len(waiting) + len(done) == len(tasks))
 
 
 def _moved_here(review: Review, segment: Segment, rebound: Collection[str]) -> Review | None:
@@ -421,8 +329,8 @@ def finished_outcome(segment: Segment) -> Outcome:
         return Outcome.REJECTED
     if given_up:
         return Outcome.PARTIAL
-    answers = [effect.result for effect in effects if effect.tool == ask_model.name]
-    if any(answer and answer["model"] == FALLBACK for answer in answers):
+    judged = [effect.result for effect in effects if effect.tool == ask_model.name]
+    if any(answer and answer["model"] == FALLBACK for answer in judged):
         return Outcome.FALLBACK
     if edited:
         return Outcome.EDITED

@@ -206,11 +206,6 @@ async def give_refund(state: TicketState) -> TicketState:
     return {"refund": f"We have given you back {given.amount} {given.currency} (number {given.id[-8:]})."}
 
 
-async def without_notes(state: TicketState) -> Command[Literal["draft_reply"]]:
-    """A research that fails, or takes too long, is no reason to leave the customer without a reply."""
-    return Command(goto="draft_reply", update={"notes": None})
-
-
 async def draft_reply(state: TicketState) -> TicketState:
     """The model writes; what was done, and who has the ticket, is added by code."""
     name = (state["account"] or {}).get("name", "")
@@ -246,7 +241,7 @@ graph.add_node("ask_about_stranger", ask_about_stranger)
 graph.add_node("check_refund", check_refund)
 graph.add_node("refund", give_refund)
 graph.add_node("repeat_refund", give_refund)
-graph.add_node("research", research, error_handler=without_notes)
+graph.add_node("research", research)
 graph.add_node("draft_reply", draft_reply)
 graph.add_node("send_reply", send_reply)
 graph.add_edge(START, "classify")

@@ -11,7 +11,7 @@ import asyncio
 import copy
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -23,13 +23,14 @@ from langgraph._internal._serde import build_serde_allowlist
 from langgraph.config import get_config
 from langgraph._internal._constants import PUSH
 from langgraph.constants import START
-from langgraph.errors import GraphBubbleUp, GraphInterrupt
+from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 from langgraph.pregel._utils import find_subgraph_pregel
 from langgraph.prebuilt import ToolNode
-from langgraph.types import Command, Interrupt, TimeoutPolicy
+from langgraph.types import Interrupt, TimeoutPolicy
 
+from eventwright.graphs.labels import Flow
 from eventwright.graphs.recorded_models import answering
 from eventwright.graphs.workflow import Workflow
 from eventwright.graphs.wrapping import GuardedToolNode, watched
@@ -37,7 +38,7 @@ from eventwright.guardrails.gate import Gate
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.segment import NodeFailure, Segment
 from eventwright.guardrails.verdicts import Nondeterministic, Paused, Postponed
-from eventwright.runs.checkpoints import CheckpointSaver
+from eventwright.runs.checkpoints import ERROR, CheckpointSaver
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.event import new_id
 
@@ -137,12 +138,9 @@ class Placed(Runnable[Any, Any]):
 class Guarded(Placed):
     """A node inside its gate."""
 
-    def __init__(
-        self, node: str, inner: Runnable[Any, Any], policy: Policy, reads: frozenset[str], channels: frozenset[str]
-    ) -> None:
+    def __init__(self, node: str, inner: Runnable[Any, Any], policy: Policy, flow: Flow) -> None:
         super().__init__(node, inner)
-        self.policy = policy
-        self._reads, self._channels = reads, channels
+        self.policy, self._flow = policy, flow
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         segment = current_segment.get()
@@ -153,30 +151,30 @@ class Guarded(Placed):
             place = locate()
             segment.entered.add(node)
             # What a task was sent is no channel: it may hold anything that the graph holds.
-            reads = None if _was_sent() else self._reads
+            reads = None if _was_sent() else self._flow.reads
             # What a graph inside the node has read stays read when it goes on in the middle.
-            before = segment.untrusted_results(node) if isinstance(self._inner, Pregel) else []
-            sources = list(dict.fromkeys((*segment.sources(reads), *before)))
+            sources = list(dict.fromkeys((*segment.sources(reads), *_read_inside(segment, node))))
             gate = Gate(segment, node, place, self.policy, asyncio.get_running_loop(), sources)
+            kept, result = self._flow.kept(input, segment), None
             try:
                 with _signals(), watched():
                     async with gate.opened():
                         with answering():
                             result = await self._inner.ainvoke(input, config, **kwargs)
+            except ParentCommand as command:
+                # A graph inside the node writes to the one outside.
+                result = command.args[0]
+                raise
             except (Exception, asyncio.CancelledError) as error:
+                segment.label([ERROR], gate.tainted_by)
                 if isinstance(error, ReplayDiffers) or not isinstance(error, GraphBubbleUp):
                     segment.failures[place] = NodeFailure(node, place, error)
                 raise
+            finally:
+                written = self._flow.written(result) | self._flow.changed(input, kept)
+                segment.label(written, gate.tainted_by)
         segment.failures.pop(place, None)
-        segment.label(self._written(result), gate.tainted_by)
         return result
-
-    def _written(self, result: Any) -> frozenset[str]:
-        """The channels that a node's result writes; all of them, if that is not plain to see."""
-        updates = [part.update if isinstance(part, Command) else part for part in _parts(result)]
-        if all(update is None or isinstance(update, dict) for update in updates):
-            return frozenset(key for update in updates if update for key in update)
-        return self._channels
 
 
 def _was_sent() -> bool:
@@ -185,8 +183,10 @@ def _was_sent() -> bool:
     return path[:1] == [PUSH]
 
 
-def _parts(result: Any) -> Sequence[Any]:
-    return result if isinstance(result, list | tuple) else [result]
+def _read_inside(segment: Segment, node: str) -> list[str]:
+    """The tools whose untrusted results graphs inside the node have seen."""
+    inside = {visit.visit for visit in segment.visits.values() if visit.node == node and len(json.loads(visit.place)) > 1}
+    return segment.untrusted_results(inside) if inside else []
 
 
 @contextmanager
@@ -241,16 +241,21 @@ def guarded_twin(workflow: Workflow, saver: CheckpointSaver) -> CompiledStateGra
     """The workflow's graph, compiled with our saver, every node behind its policy."""
     original = workflow.graph
     twin = copy.copy(original)
-    channels = frozenset(original.channels)
-    inner = {node: _placed(cast(Any, spec.runnable), workflow.policy(node)) for node, spec in original.nodes.items()}
+    policies = {node: workflow.policy(node) for node in original.nodes}
+    inner = {node: _placed(cast(Any, spec.runnable), policies[node]) for node, spec in original.nodes.items()}
     twin.nodes = {
-        node: _guarded(spec, Guarded(node, inner[node], workflow.policy(node), _reads(original, spec), channels))
+        node: _guarded(spec, Guarded(node, inner[node], policies[node], Flow.of(original, spec, policies[node])))
         for node, spec in original.nodes.items()
     }
     compiled = twin.compile(checkpointer=saver.with_allowlist(_state_types(original)))
     for node, runnable in inner.items():
         subgraph = find_subgraph_pregel(runnable)
         compiled.nodes[node].subgraphs = [subgraph] if subgraph else []
+    # LangGraph adds the handler of errors of all nodes when it compiles.
+    for name in compiled.nodes.keys() - original.nodes.keys() - {START}:
+        added = compiled.nodes[name]
+        handler = Guarded(name, added.bound, workflow.policy(name), Flow.of_handler(original))
+        compiled.nodes[name] = added.copy({"bound": handler})
     return compiled
 
 
@@ -267,11 +272,6 @@ def _placed(runnable: Runnable[Any, Any], policy: Policy) -> Runnable[Any, Any]:
         subgraphs = [inner] if isinstance(inner, Pregel) else node.subgraphs
         nodes[name] = node if name == START else node.copy({"bound": Placed(name, inner), "subgraphs": subgraphs})
     return cast(Runnable[Any, Any], runnable.copy({"nodes": nodes}))
-
-
-def _reads(graph: Any, spec: Any) -> frozenset[str]:
-    """The channels that a node's input is made of."""
-    return frozenset(graph.schemas.get(spec.input_schema, graph.channels))
 
 
 def _guarded(spec: Any, guarded: Guarded) -> Any:

@@ -24,6 +24,7 @@ from langchain_core.messages import BaseMessage, ToolMessage, message_to_dict, m
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 from langchain_core.tracers.context import register_configure_hook
+from langgraph.errors import GraphBubbleUp
 from langgraph.prebuilt import ToolNode
 from langgraph.prebuilt.tool_node import ToolCallRequest
 from langgraph.types import Command, Send
@@ -37,12 +38,12 @@ from eventwright.tools.langchain_tools import (
     GatedTool,
     Invocation,
     LangChainTool,
-    Reply,
     UnfitArguments,
     called_with,
+    pauses,
     refuse_past_the_gate,
-    reply_of,
 )
+from eventwright.tools.replies import Reply, read_message, reply_of
 
 Answered = ToolMessage | Command[Any]
 Execute = Callable[[ToolCallRequest], Awaitable[Answered]]
@@ -79,12 +80,14 @@ _seen: ContextVar[Counter[str]] = ContextVar("eventwright_tool_calls")
 
 @contextmanager
 def watched() -> Iterator[None]:
-    """No LangChain tool runs in this block that did not come through the gate."""
-    token = _watch.set(Watch())
+    """No LangChain tool runs in this block that did not come through the gate; one that did may pause as LangGraph's
+    tools do."""
+    token, before = _watch.set(Watch()), pauses.set((GraphBubbleUp,))
     try:
         yield
     finally:
         _watch.reset(token)
+        pauses.reset(before)
 
 
 class GuardedToolNode(Runnable[Any, Any]):
@@ -171,7 +174,7 @@ class Door(GatedTool):
         asked = {name: value for name, value in self.given.items() if name not in injected}
         invocation = Invocation(injected=injected, call_id=call_id, config=config, read=_read)
         with called_with(invocation):
-            result = await gate_for(self.tool.name).call(self.tool, asked, ordinal=self.ordinal)
+            result = await self.tool.through(asked, ordinal=self.ordinal)
         reply = reply_of(self.tool, result)
         return self.message(reply, call_id or "") if reply.steers is None else _restored(reply.steers)
 
@@ -231,7 +234,7 @@ def _in_a_thread(author: Callable[[ToolCallRequest, Callable[[ToolCallRequest], 
 def _read(output: Any) -> Reply:
     """A LangChain tool's output as a reply. Raises ValueError if it cannot be recorded."""
     if isinstance(output, ToolMessage):
-        return Invocation().read(output)
+        return read_message(output)
     parts = output if isinstance(output, list) else [output]
     steers = [_recorded(part) for part in parts]
     return Reply(steers=steers if isinstance(output, list) else steers[0])

@@ -259,6 +259,8 @@ async def _resolve_doubt(segment: Segment, request: Request, effect: Effect) -> 
     )
     kind = JournalKind.EFFECT_DONE if happened else JournalKind.EFFECT_FAILED
     async with segment.store.write(segment.lease) as tx:
+        if not happened:
+            tx.release(effect.run_id, effect.key, node=effect.node)
         tx.put_effect(effect)
         tx.consume_review(review.id, effect.key)
         data = _about(effect) | {"review": review.id, "error": effect.error}

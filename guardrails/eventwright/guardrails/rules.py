@@ -7,10 +7,12 @@ call and says whether a person is asked. Both are pure, have a name and a versio
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import cached_property
 from types import CodeType
 from typing import Any
 
@@ -160,13 +162,14 @@ class Ask:
     people: int = 1
 
 
-#: A rule's test: False when nobody need be asked; True, the reason in words, or an `Ask`.
-Test = Callable[[Any], "bool | str | Ask | None"]
+#: A rule's test, of the validated arguments and, if it takes two, of the run's `Facts`: False when nobody need be
+#: asked; True, the reason in words, or an `Ask`.
+Test = Callable[..., "bool | str | Ask | None"]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """An approval rule: a pure function of the validated arguments, with a name and a version.
+    """An approval rule: a pure function of the validated arguments and trusted records, with a name and a version.
 
     Attributes:
         name: for people.
@@ -184,9 +187,13 @@ class Rule:
     always: bool = False
     people: int = 1
 
-    def asks(self, arguments: BaseModel) -> Ask | None:
+    @cached_property
+    def _takes_facts(self) -> bool:
+        return len(inspect.signature(self.test).parameters) > 1
+
+    def asks(self, arguments: BaseModel, facts: Facts | None = None) -> Ask | None:
         """Why people must be asked and how many, or None."""
-        answer = self.test(arguments)
+        answer = self.test(arguments, facts or Facts()) if self._takes_facts else self.test(arguments)
         if answer is False or answer is None:
             return Ask(self.name, self.people) if self.always else None
         if isinstance(answer, Ask):
@@ -218,6 +225,16 @@ def above(argument: str, limit: Limit, *, by: str | None = None) -> Rule:
         return f"{argument} {value} is above {bound}" if value > bound else False
 
     return Rule(f"{argument} above {bounds}", test, vouches_for=(argument, *([by] if by else ())))
+
+
+def unless(argument: str, rule: ArgumentRule) -> Rule:
+    """A person is asked when the argument rule does not allow this argument; in `Policy(rules=...)` it would deny."""
+
+    def test(arguments: Any, facts: Facts) -> bool | str:
+        known = rule.allows(getattr(arguments, argument), replace(facts, arguments=arguments.__dict__))
+        return False if known is True else f"{argument} is not {rule.name}"
+
+    return Rule(f"{argument} is not {rule.name}", test, rule.version, vouches_for=(argument,))
 
 
 def two_people(rule: Rule | Test) -> Rule:

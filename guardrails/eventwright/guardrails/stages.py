@@ -90,7 +90,7 @@ def approval(request: Request) -> Verdict:
         return allow(Stage.APPROVAL, "none", "no rule asks for a person")
     people = 1
     try:
-        ask = rule.asks(request.validated)
+        ask = rule.asks(request.validated, request.facts)
     except Exception as error:  # noqa: BLE001 - the author's rule may raise anything, and anything means no
         kind, reason = VerdictKind.DENY, f"the rule failed: {type(error).__name__}: {error}"
     else:

@@ -34,6 +34,8 @@ MOST_TOLD = 20
 
 _HIDDEN = r"[\p{Default_Ignorable_Code_Point}\ufff9-\ufffb\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 _ANY_HIDDEN = regex.compile(_HIDDEN)
+#: Of ASCII only these are hidden, and most texts are ASCII.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 #: Joiners stand in words of these scripts, between two letters or after the mark that silences a vowel.
 _JOINED = (
     r"\p{Arabic}\p{Syriac}\p{Mongolian}\p{Devanagari}\p{Bengali}\p{Gurmukhi}\p{Gujarati}\p{Oriya}\p{Tamil}\p{Telugu}"
@@ -75,7 +77,7 @@ def hidden(text: str) -> list[Found]:
 
 def clean(text: str) -> str:
     """The text without its hidden characters; to clean it twice changes nothing more."""
-    return _SEEN_OR_HIDDEN.sub(r"\g<seen>", text) if _ANY_HIDDEN.search(text) else text
+    return _SEEN_OR_HIDDEN.sub(r"\g<seen>", text) if _may_hide(text) else text
 
 
 def mark(text: str) -> str:
@@ -93,9 +95,13 @@ def code_point(character: str) -> str:
     return f"U+{ord(character):04X}"
 
 
+def _may_hide(text: str) -> bool:
+    return bool(_CONTROLS.search(text) if text.isascii() else _ANY_HIDDEN.search(text))
+
+
 def _rows(text: str) -> Iterator[regex.Match[str]]:
     """Hidden characters, those that stand together as one match."""
-    if _ANY_HIDDEN.search(text):
+    if _may_hide(text):
         yield from (match for match in _SEEN_OR_HIDDEN.finditer(text) if match.lastgroup == "hidden")
 
 

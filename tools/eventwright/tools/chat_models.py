@@ -38,15 +38,12 @@ from eventwright.tools.asking import answer_limit, cost_of, model_name, usage_of
 from eventwright.tools.building import Models
 from eventwright.tools.contract import Call, GateProtocol, gate_for, tool
 from eventwright.tools.faults import clip, fault
-from eventwright.tools.langchain_tools import inside
+from eventwright.tools.langchain_tools import ENDS
 from eventwright.tools.models import ModelAnswerInvalid, ModelUnavailable
+from eventwright.tools.within import ordinal_within
 
 #: Characters of the last message that stand in the ledger, for people; the rest of a prompt stands there as a digest.
 LONGEST_SHOWN = 2_000
-
-
-#: What ends a task or the process, and not a segment.
-ENDS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class NodeEnds(EventwrightError, RuntimeError):
@@ -133,6 +130,11 @@ def _read(written: dict[str, Any]) -> Generation:
 LARGEST_INTEGER = 2**53 - 1
 #: Really asks the model; set around a call of `chat`, for a prompt is no argument that the ledger could keep.
 _asks: ContextVar[Callable[[Call], Awaitable[ChatAnswer]]] = ContextVar("eventwright_asks")
+
+
+def asked_by_the_gate() -> bool:
+    """Whether the model that runs here is asked in a call that is on record anyway."""
+    return _asks.get(None) is not None
 
 
 @tool(name="model.chat")
@@ -222,8 +224,8 @@ async def ask_through(gate: GateProtocol, prompt: Prompt, asks: Callable[[Call],
         ToolError: the model failed.
         NodeEnds: the segment ends here.
     """
-    around, asked, place = inside.get(), _asked.get() or Asked(), gate.here()
-    ordinal = asked.ordinal(place, prompt) if around is None else around.next_ordinal()
+    asked, place = _asked.get() or Asked(), gate.here()
+    ordinal = ordinal_within() or asked.ordinal(place, prompt)
     token = _asks.set(asks)
     try:
         answer: ChatAnswer = await gate.call(chat, prompt.__dict__, ordinal=ordinal)

@@ -24,6 +24,7 @@ from eventwright.runs.errors import EventwrightError
 from eventwright.runs.event import canonical
 from eventwright.runs.states import Documented
 from eventwright.tools.secrets import Secrets
+from eventwright.tools.within import ordinal_within
 
 Resource = TypeVar("Resource")
 
@@ -144,15 +145,12 @@ class GateProtocol(Protocol):
 
     async def call(self, tool: Tool, arguments: Mapping[str, Any], *, ordinal: str | None = None) -> Any:
         """Make the call; `ordinal` tells it from others of the same tool where their order may change."""
-        ...
 
     def for_model(self, value: Any) -> Any:
         """A text, or JSON, as a model may read it: without what the workflow keeps from models."""
-        ...
 
     def here(self) -> str:
         """Where the running code stands in the graph: another place for every visit of a node."""
-        ...
 
 
 current_gate: ContextVar[GateProtocol | None] = ContextVar("eventwright_gate", default=None)
@@ -249,7 +247,7 @@ class Tool:
             eventwright.guardrails.verdicts.Rejected: a person said no.
             ToolError: the system outside failed.
         """
-        return await gate_for(self.name).call(self, self.bind(*args, **kwargs))
+        return await self.through(self.bind(*args, **kwargs))
 
     def from_thread(self, *args: Any, **kwargs: Any) -> Any:
         """The same for a synchronous node, which LangGraph runs in a thread: waits for the answer."""
@@ -258,7 +256,11 @@ class Tool:
             raise TypeError(
                 f"from_thread() of {self.name!r} was called in a coroutine, and would block it; await the tool"
             )
-        return asyncio.run_coroutine_threadsafe(gate.call(self, self.bind(*args, **kwargs)), gate.loop).result()
+        return asyncio.run_coroutine_threadsafe(self.through(self.bind(*args, **kwargs)), gate.loop).result()
+
+    async def through(self, arguments: Mapping[str, Any], *, ordinal: str | None = None) -> Any:
+        """The same, with the arguments by name."""
+        return await gate_for(self.name).call(self, arguments, ordinal=ordinal or ordinal_within())
 
     async def perform(self, arguments: BaseModel, call: Call) -> Any:
         """Really do it. For the gate alone; a synchronous function runs in a thread."""

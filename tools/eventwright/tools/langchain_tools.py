@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -28,12 +27,12 @@ from langchain_core.messages import ToolMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import BaseTool
 from pydantic import BaseModel, Field, SkipValidation, ValidationError
-from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from eventwright.runs.errors import EventwrightError
 from eventwright.tools.contract import (
     MODELS,
     Call,
+    NotDone,
     Permanent,
     Role,
     Tool,
@@ -45,9 +44,11 @@ from eventwright.tools.contract import (
     roles_of,
 )
 from eventwright.tools.langchain_arguments import arguments_of, hints_of, without_absent
+from eventwright.tools.replies import Reply, parsed, read_message, reply_of, words_of
+from eventwright.tools.within import Inside, inside
 
-#: What a model reads of a write that returned nothing.
-DONE = "It was done."
+#: What ends a task or the process, and is no pause of a run.
+ENDS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class UnguardedTool(EventwrightError, PermissionError):
@@ -61,34 +62,16 @@ class UnguardedTool(EventwrightError, PermissionError):
         )
 
 
+class Waits(NotDone):
+    """A LangChain tool stopped to ask somebody. It runs again, from its beginning, when there is an answer."""
+
+    def __init__(self, signal: BaseException) -> None:
+        self.signal = signal
+        super().__init__(f"the tool waits for an answer: {signal}")
+
+
 class UnfitArguments(Permanent):
     """A LangChain tool's own validation did not take the arguments; it did nothing."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reply:
-    """What a LangChain tool answered, as the ledger keeps it.
-
-    Attributes:
-        content: what the model reads.
-        artifact: what only the program reads; None where it is not JSON.
-        status: `error` where the tool handled its own error.
-        steers: messages and commands for the graph, as JSON, where the tool returned those.
-        record: the content read as JSON, of a trusted tool: what argument rules compare with.
-    """
-
-    content: str | list[Any] = ""
-    artifact: Any = None
-    status: Literal["success", "error"] = "success"
-    steers: Any = None
-    record: Any = None
-
-
-def _read(output: Any) -> Reply:
-    """A LangChain tool's output as a reply."""
-    if not isinstance(output, ToolMessage):
-        raise ValueError(f"a {type(output).__name__} is for a graph; it works in a ToolNode alone")
-    return Reply(content=output.content, artifact=_if_json(output.artifact), status=output.status)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,27 +87,12 @@ class Invocation:
     injected: Mapping[str, Any] = field(default_factory=dict)
     call_id: str | None = None
     config: RunnableConfig | None = None
-    read: Callable[[Any], Reply] = _read
+    read: Callable[[Any], Reply] = read_message
 
 
 _invocation: ContextVar[Invocation | None] = ContextVar("eventwright_invocation", default=None)
-
-
-@dataclass
-class Inside:
-    """The effect that the running code is part of: a LangChain tool, which may ask models of its own."""
-
-    key: str
-    asked: int = 0
-
-    def next_ordinal(self) -> str:
-        """The ordinal of its next question: none of the node's own are used up, for on replay it does not run."""
-        self.asked += 1
-        return f"{self.key}.{self.asked}"
-
-
-#: Set while a LangChain tool runs that came through the gate.
-inside: ContextVar[Inside | None] = ContextVar("eventwright_inside", default=None)
+#: How a graph's pauses travel, beside ours: LangGraph's are ordinary exceptions. Set where LangGraph is known.
+pauses: ContextVar[tuple[type[Exception], ...]] = ContextVar("eventwright_pauses", default=())
 
 
 @contextmanager
@@ -190,6 +158,13 @@ class LangChainTool(Tool):
             raise TypeError(f"tool {self.name!r}: every argument needs its name, {args[0]!r} has none")
         return kwargs
 
+    async def through(self, arguments: Mapping[str, Any], *, ordinal: str | None = None) -> Any:
+        """Ask the gate for a call with these arguments. Raises what `__call__` raises, and the tool's own pauses."""
+        try:
+            return await super().through(arguments, ordinal=ordinal)
+        except Waits as waits:
+            raise waits.signal from None
+
     async def perform(self, arguments: BaseModel, call: Call) -> Any:
         """Really call the LangChain tool. For the gate alone. What cannot be recorded has happened all the same: then
         the error is the result, for `dump` to raise."""
@@ -208,6 +183,10 @@ class LangChainTool(Tool):
             if error.title == self.wrapped.get_input_schema().__name__:
                 raise UnfitArguments(f"{self.name}: {error}") from error
             raise
+        except BaseException as error:
+            if isinstance(error, Exception | ENDS) and not isinstance(error, pauses.get()):
+                raise
+            raise Waits(error) from error
         finally:
             inside.reset(performing)
             _invocation.reset(bare)
@@ -227,7 +206,7 @@ class LangChainTool(Tool):
             raise result
         recorded = super().dump(result)
         if self.trusted and isinstance(recorded["content"], str):
-            recorded["record"] = _parsed(recorded["content"])
+            recorded["record"] = parsed(recorded["content"])
         return recorded
 
 
@@ -311,7 +290,7 @@ class GatedTool(BaseTool):
         """Call the tool through the gate: a `ToolMessage` for a model's tool call, else the content alone."""
         arguments, call_id = self._call(input)
         with called_with(Invocation(call_id=call_id, config=config)):
-            result = await gate_for(self.tool.name).call(self.tool, arguments)
+            result = await self.tool.through(arguments)
         reply = reply_of(self.tool, result)
         return reply.content if call_id is None else self.message(reply, call_id)
 
@@ -365,32 +344,3 @@ def refuse_past_the_gate(name: str) -> None:
     """Raises UnguardedTool where a node runs and its gate has not let this LangChain tool through."""
     if current_gate.get() is not None and inside.get() is None:
         raise UnguardedTool(name)
-
-
-def reply_of(tool: Tool, result: Any) -> Reply:
-    """The result of a call as a model reads it."""
-    if isinstance(result, Reply):
-        return result
-    if result is None and tool.writes:
-        # Also what a write returns of which only a person knows that it happened.
-        return Reply(content=DONE)
-    return Reply(content=words_of(tool.dump(result)))
-
-
-def words_of(value: Any) -> str:
-    """A JSON value in words: a text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _if_json(value: Any) -> Any:
-    try:
-        return to_jsonable_python(value, inf_nan_mode="constants")
-    except PydanticSerializationError:
-        return None
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None

@@ -5,9 +5,11 @@ A model only advises. Its answer is data for deterministic code; what it may cau
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -55,7 +57,7 @@ class Question:
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.purpose):
             raise ValueError(f"purpose {self.purpose!r} is no name: use up to 64 letters, digits, `_` and `-`")
         try:
-            Draft202012Validator.check_schema(self.schema)
+            _check_schema(json.dumps(self.schema, sort_keys=True))
         except SchemaError as error:
             raise ValueError(f"the schema of {self.purpose!r} is no JSON schema: {error.message}") from error
 
@@ -64,6 +66,12 @@ class Question:
         """Whether the value can only be one of a few texts."""
         values = self.schema.get("enum") or []
         return bool(values) and all(isinstance(value, str) for value in values)
+
+
+@lru_cache(maxsize=256)
+def _check_schema(written: str) -> None:
+    """Raises SchemaError. A workflow asks with the same few schemas again and again, and this takes milliseconds."""
+    Draft202012Validator.check_schema(json.loads(written))
 
 
 @dataclass(frozen=True, kw_only=True)

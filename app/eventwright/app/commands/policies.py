@@ -29,6 +29,7 @@ def show_policy(
     workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Whose policy.")],
     node: Annotated[str | None, typer.Argument(metavar="NODE", help="Only this node's.")] = None,
     version: Version = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The table as Markdown text, for a page.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what each node of a workflow may do, as a table.
@@ -39,18 +40,23 @@ def show_policy(
 
       [cyan]eventwright policy show support[/]
       [cyan]eventwright policy show support refund[/]
+      [cyan]eventwright policy show support --markdown > policy.md[/]
       [cyan]eventwright policy show support --json | jq '.nodes[].policy.tools'[/]
 
     Next: [cyan]eventwright check WORKFLOW[/].
     """
+    if markdown and as_json:
+        raise typer.BadParameter("goes without --json", param_hint="--markdown")
 
     async def work() -> None:
-        from eventwright.app.commands.policy_screens import policy_document, policy_screen
+        from eventwright.app.commands.policy_screens import policy_document, policy_page, policy_screen
 
         found = _loaded().get(workflow, version)
         nodes = _nodes(found, node)
         if as_json:
             show_json(policy_document(found, nodes))
+        elif markdown:
+            typer.echo(policy_page(found, nodes), nl=False)
         else:
             show(policy_screen(found, nodes))
 

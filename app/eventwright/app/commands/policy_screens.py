@@ -60,13 +60,14 @@ def policy_document(workflow: Workflow, nodes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def policy_page(workflow: Workflow) -> str:
+def policy_page(workflow: Workflow, nodes: Sequence[str]) -> str:
     """The table as Markdown, for a page of the documentation."""
     rows = ["| node | | |", "|---|---|---|"]
-    told = [(f"`{node}`", described(workflow.policy(node))) for node in workflow.graph.nodes]
+    told = [(f"`{node}`", described(workflow.policy(node))) for node in nodes]
     for name, lines in [*told, ("the whole workflow", described_whole(workflow))]:
         for first, facet, words in _rows(name, lines):
-            rows.append(f"| {first.plain} | {facet} | {words.replace('|', chr(92) + '|')} |")
+            cells = (first.plain, facet, words.replace("|", "\\|").replace("<", "&lt;"))
+            rows.append("|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|")
     return "\n".join(rows) + "\n"
 
 

@@ -28,6 +28,7 @@ EVENT: dict[str, Any] = {
     "version": "1",
     "data": CLOUD_EVENT["data"],
     "extensions": {},
+    "principal": None,
     "received_at": "2026-01-31T09:30:00Z",
 }
 RUN: dict[str, Any] = {
@@ -130,6 +131,10 @@ REVIEW: dict[str, Any] = {
     "state": "open",
     "created_at": "2026-01-31T09:30:02Z",
     "decision": None,
+    "people": 1,
+    "approvers": [],
+    "barred": [],
+    "agreed": [],
     "warnings": [],
 }
 DECIDED: dict[str, Any] = {

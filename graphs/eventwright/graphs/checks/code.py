@@ -86,18 +86,25 @@ def _is_model(value: Any) -> bool:
 
 def command_ends(runnable: Any) -> tuple[str, ...] | None:
     """Where the Commands lead that a node returns, by its type hints; None if they may lead anywhere."""
+    if isinstance(runnable, Pregel):
+        return None if _leaves(runnable) else ()
     commands = [hint for function in functions(runnable) for hint in _commands(returned(function))]
     if any(not _names(command) for command in commands):
         return None
     if commands:
         return tuple(dict.fromkeys(name for command in commands for name in _names(command)))
-    steers = any(value is Command or value is Send for _, part in parts("", runnable) for value in named(part))
-    return None if steers else ()
+    return None if any(value is Command or value is Send for value in named(runnable)) else ()
+
+
+def _leaves(graph: Pregel[Any, Any, Any, Any]) -> bool:
+    """Whether the code in a graph that is a node names the graph around it: Commands of its own lead to its own nodes."""
+    values = (value for _, part in parts("", graph) for value in named(part))
+    return any(isinstance(value, str) and value == Command.PARENT for value in values)
 
 
 def names_send(runnable: Any) -> bool:
     """Whether a node's, or a router's, code names Send, by which one node runs several times at once."""
-    return any(value is Send for _, part in parts("", runnable) for value in named(part))
+    return _leaves(runnable) if isinstance(runnable, Pregel) else any(value is Send for value in named(runnable))
 
 
 def returns_one(function: Any) -> bool:
@@ -159,6 +166,10 @@ def functions(runnable: Any) -> list[Callable[..., Any]]:
         return functions(runnable.bound)
     if isinstance(runnable, RunnableSequence | RunnableSeq):
         return [function for step in runnable.steps for function in functions(step)]
+    if isinstance(runnable, ToolNode):
+        tools = runnable.tools_by_name.values()
+        inner = [getattr(tool, name, None) for tool in tools for name in ("func", "coroutine")]
+        return [function for function in inner if function is not None]
     if isinstance(runnable, RunnableCallable | RunnableLambda):
         both = (getattr(runnable, "func", None), getattr(runnable, "afunc", None))
         return list({id(function): function for function in map(_bare, both) if function is not None}.values())

@@ -30,6 +30,10 @@ class Origin:
         return self.what if self.node == START else f"what {self.what} returned at {self.node}"
 
 
+#: What is in a channel, or in a node's hands: a bit for each origin.
+Origins = int
+
+
 class Flow:
     """Where one kind of data gets to.
 
@@ -45,66 +49,61 @@ class Flow:
     ) -> None:
         self._graph, self._ways = workflow.graph, ways
         self._channels = frozenset(workflow.graph.channels)
-        self._made = {
-            node: [Origin(node, tool.name) for tool in workflow.policy(node).tools if yields(tool)]
-            for node in ways.nodes
-        }
-        self._start = [Origin(START, what) for what in start]
+        made = [Origin(node, tool.name) for node in ways.nodes for tool in workflow.policy(node).tools if yields(tool)]
+        self._origins = [*(Origin(START, what) for what in start), *made]
 
     def of(self, node: str, *, beside: Tool | None = None) -> list[Origin]:
         """What may be in a node's hands: what it reads, and what its tools return, except this one."""
-        own = [origin for origin in self._made.get(node, ()) if beside is None or origin.what != beside.name]
-        return list(dict.fromkeys((*self._among(self._arriving[node], self._reads(node)), *own)))
+        own = self._bits(lambda origin: origin.node == node and (beside is None or origin.what != beside.name))
+        return self._list(_among(self._arriving[node], self._reads[node]) | own)
 
     def decided_on(self, way: Exit) -> list[Origin]:
         """What the decision about an exit may be made on."""
         if way.source == START:
-            return self._start
-        arriving = self._arriving[way.source]
+            return self._list(self._bits(lambda origin: origin.node == START))
         if way.reads is None or way.by == ERROR:
             return self.of(way.source)
-        left = self._left(way.source, arriving)
-        both = {channel: [*arriving.get(channel, ()), *left.get(channel, ())] for channel in {*arriving, *left}}
-        return self._among(both, way.reads)
+        arriving = self._arriving[way.source]
+        left = _among(arriving, self._reads[way.source]) | self._made[way.source]
+        own = left if way.reads & self._writes[way.source] else 0
+        return self._list(_among(arriving, way.reads) | own)
 
     # -- by channel ----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _arriving(self) -> Mapping[str, Mapping[str, list[Origin]]]:
+    def _arriving(self) -> Mapping[str, Mapping[str, Origins]]:
         """What may be in which channel when the run comes to a node. It only becomes more, as at run time."""
-        first = dict.fromkeys(self._graph.schemas[self._graph.input_schema], self._start)
-        arriving: dict[str, dict[str, list[Origin]]] = {node: dict(first) for node in self._ways.nodes}
+        first = dict.fromkeys(
+            self._graph.schemas[self._graph.input_schema], self._bits(lambda origin: origin.node == START)
+        )
+        arriving = {node: dict(first) for node in self._ways.nodes}
         grows = True
         while grows:
             grows = False
-            for node in self._ways.nodes:
+            left = {node: _among(held, self._reads[node]) | self._made[node] for node, held in arriving.items()}
+            for node, held in arriving.items():
                 for earlier in self._ways.before(node):
-                    for channel, origins in self._left(earlier, arriving[earlier]).items():
-                        known = arriving[node].get(channel, [])
-                        merged = list(dict.fromkeys((*known, *origins)))
-                        grows = grows or len(merged) > len(known)
-                        arriving[node][channel] = merged
+                    for channel in self._writes[earlier] if left[earlier] else ():
+                        merged = held.get(channel, 0) | left[earlier]
+                        grows = grows or merged != held.get(channel, 0)
+                        held[channel] = merged
         return arriving
 
-    def _left(self, node: str, arriving: Mapping[str, list[Origin]]) -> dict[str, list[Origin]]:
-        """What a node leaves in the channels that it writes."""
-        holds = list(dict.fromkeys((*self._among(arriving, self._reads(node)), *self._made.get(node, ()))))
-        return dict.fromkeys(self._writes[node], holds) if holds else {}
-
-    @staticmethod
-    def _among(held: Mapping[str, list[Origin]], channels: frozenset[str]) -> list[Origin]:
-        return list(dict.fromkeys(origin for channel in sorted(channels) for origin in held.get(channel, ())))
-
-    def _reads(self, node: str) -> frozenset[str]:
-        spec = self._graph.nodes.get(node)
-        if spec is None or node in self._sent:
-            return self._channels
-        return frozenset(self._graph.schemas.get(spec.input_schema, self._channels))
+    @cached_property
+    def _made(self) -> Mapping[str, Origins]:
+        """What a node's own tools return."""
+        return {node: self._bits(lambda origin, node=node: origin.node == node) for node in self._ways.nodes}
 
     @cached_property
-    def _sent(self) -> frozenset[str]:
-        """Nodes that a Send may start."""
-        return frozenset(target for way in self._ways.decisions if way.sends for target in way.targets)
+    def _reads(self) -> Mapping[str, frozenset[str]]:
+        sent = {target for way in self._ways.decisions if way.sends for target in way.targets}
+        specs, schemas = self._graph.nodes, self._graph.schemas
+        return {
+            node: self._channels
+            if node in sent or node not in specs
+            else frozenset(schemas.get(specs[node].input_schema, self._channels))
+            for node in self._ways.nodes
+        }
 
     @cached_property
     def _writes(self) -> Mapping[str, frozenset[str]]:
@@ -113,3 +112,18 @@ class Flow:
             node: written(specs[node].runnable, self._channels) if node in specs else self._channels
             for node in self._ways.nodes
         }
+
+    # -- origins as bits -----------------------------------------------------------------------------------------------
+
+    def _bits(self, chosen: Callable[[Origin], bool]) -> Origins:
+        return sum(1 << number for number, origin in enumerate(self._origins) if chosen(origin))
+
+    def _list(self, origins: Origins) -> list[Origin]:
+        return [origin for number, origin in enumerate(self._origins) if origins >> number & 1]
+
+
+def _among(held: Mapping[str, Origins], channels: frozenset[str]) -> Origins:
+    found = 0
+    for channel in channels & held.keys():
+        found |= held[channel]
+    return found
