@@ -8,7 +8,9 @@ from eventwright.app.simulate import simulate
 from eventwright.graphs.judgement import Judgement, choose, classify, draft
 from eventwright.graphs.workflow import On, Workflow
 from eventwright.guardrails.budgets import Budget
+from eventwright.guardrails.detectors import Detector
 from eventwright.guardrails.policy import Backoff, DeadLetter, Policy, review
+from eventwright.guardrails.redaction import Redaction
 from eventwright.guardrails.rules import (
     ArgumentRule,
     Ask,
@@ -39,12 +41,14 @@ __all__ = [
     "Call",
     "DeadLetter",
     "Denied",
+    "Detector",
     "Event",
     "Judgement",
     "NotDone",
     "On",
     "Permanent",
     "Policy",
+    "Redaction",
     "Rejected",
     "Role",
     "Rule",

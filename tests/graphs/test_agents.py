@@ -9,9 +9,12 @@ from typing import Any, Literal
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import HumanInTheLoopMiddleware, ModelFallbackMiddleware, ToolRetryMiddleware
+from langchain.agents.structured_output import ToolStrategy
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import interrupt
+from pydantic import BaseModel
 from tests.outside import Trouble, World, a_world, ended, look, pay, post, says, the_review
 from tests.scripted import Hangs, ScriptedModel, calls
 
@@ -203,6 +206,37 @@ async def test_an_agent_that_is_a_tool_of_an_agent_is_one_effect(world: World) -
     assert ended(await run.approve()) == (RunState.COMPLETED, Outcome.APPROVED)
     assert await told(run) == [("success", "42"), ("success", "pay 42 ann")]
     assert len(supervisor.asked) == 3
+
+
+class Found(BaseModel):
+    """What an agent answers with, in a form of the author's."""
+
+    page: int
+
+
+@pytest.mark.parametrize("nested", ["a node", "called by a function"])
+async def test_what_an_agent_keeps_in_types_of_its_own_is_the_same_after_a_pause(world: World, nested: str) -> None:
+    class Inner(MessagesState):
+        structured_response: Found
+
+    async def shows(state: Inner) -> dict[str, Any]:
+        answer = interrupt("is it right?")
+        return {"messages": [AIMessage(f"page {state['structured_response'].page}, {answer}")]}
+
+    model = ScriptedModel(script=[calls(("Found", {"page": 7}))])
+    graph = StateGraph(Inner)
+    graph.add_node("agent", create_agent(model, [], response_format=ToolStrategy(Found)))
+    graph.add_node("shows", shows)
+    graph.add_edge(START, "agent")
+    graph.add_edge("agent", "shows")
+    inner = graph.compile()
+
+    async def runs(state: MessagesState) -> dict[str, Any]:
+        return {"messages": (await inner.ainvoke({"messages": state["messages"]}))["messages"][-1:]}
+
+    run = await world.start(workflow(inner if nested == "a node" else runs))
+    assert (await run.respond("yes")).state is RunState.COMPLETED
+    assert (await run.values())["messages"][-1].content == "page 7, yes"
 
 
 # -- LangChain's own human in the loop ---------------------------------------------------------------------------------

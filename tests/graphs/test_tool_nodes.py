@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Annotated, Any
 
 import pytest
-from langchain_core.messages import ToolMessage
+from langchain_core.messages import AIMessage, ToolMessage
 from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, ToolException, tool
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import InjectedState, ToolNode, ToolRuntime
-from langgraph.types import Command
-from tests.outside import Trouble, World, a_world, ended, the_effect
+from langgraph.types import Command, interrupt
+from tests.outside import Trouble, World, a_world, ended, the_effect, the_review
 from tests.outside import pay as pay_of_ours
 from tests.scripted import calls
 from tests.toolbox import Tools, answers, workflow
 
-from eventwright.graphs.workflow import BadWorkflow
-from eventwright.guardrails.rules import always
+from eventwright.graphs.workflow import BadWorkflow, On, Workflow
+from eventwright.guardrails.policy import Policy
+from eventwright.guardrails.rules import above, always
 from eventwright.runs.records import EffectState
-from eventwright.runs.states import Reason, RunState
+from eventwright.runs.states import Outcome, Reason, RunState
 from eventwright.tools.contract import Call, NotDone, Role
 from eventwright.tools.langchain_tools import as_langchain, langchain_tool
 
@@ -151,6 +154,80 @@ class TestAToolMay:
         assert got == [{"q": "x"}], "what the model left out is left out"
 
 
+@pytest.mark.parametrize("way", ["ToolNode", "by name", "in a thread"])
+class TestAToolThatPauses:
+    """It runs again from its beginning when there is an answer, as everywhere in LangGraph, and is not in doubt."""
+
+    async def test_to_ask_a_question_of_its_own_gets_the_answer(self, world: World, tools: Tools, way: str) -> None:
+        @tool
+        async def book(text: str) -> str:
+            """Book a place."""
+            colour = interrupt(f"which colour for {text}?")
+            return tools._did("book", f"{text} in {colour}")
+
+        run = await world.start(self.job(way, book, langchain_tool(book, writes="plain")))
+        assert (await the_review(run)).question == "which colour for x?"
+        assert ended(await run.respond("blue")) == (RunState.COMPLETED, Outcome.APPROVED)
+        assert tools.ran == [("book", "x in blue")]
+
+    async def test_because_a_call_within_it_is_approved_by_a_person_makes_that_call_once(
+        self, world: World, tools: Tools, way: str
+    ) -> None:
+        @tool
+        async def book(text: str) -> str:
+            """Book a place, and pay for it twice."""
+            paid = [await pay_of_ours(Decimal(amount)) for amount in (1, 2)]
+            return f"{text}: {paid}"
+
+        ours = langchain_tool(book, writes="plain")
+        run = await world.start(self.job(way, book, ours, pay_of_ours, approve_when={pay_of_ours: always}))
+        await run.approve()
+        assert world.provider.done == [("pay", "1 ann")]
+        assert ended(await run.approve()) == (RunState.COMPLETED, Outcome.APPROVED)
+        assert world.provider.done == [("pay", "1 ann"), ("pay", "2 ann")]
+
+    @staticmethod
+    def job(way: str, raw: BaseTool, ours: Any, *more: Any, **policy: Any) -> Workflow:
+        if way == "ToolNode":
+            return workflow(calls((raw.name, {"text": "x"})), ToolNode([raw]), ours, *more, **policy)
+
+        async def by_name(state: MessagesState) -> dict[str, Any]:
+            return {"messages": [AIMessage((await ours(text="x")).content)]}
+
+        def in_a_thread(state: MessagesState) -> dict[str, Any]:
+            return {"messages": [AIMessage(ours.from_thread(text="x").content)]}
+
+        graph = StateGraph(MessagesState)
+        graph.add_node("tools", by_name if way == "by name" else in_a_thread)
+        graph.add_edge(START, "tools")
+        on = On("job", input=lambda payload, event: {"messages": []}, trusted=True)
+        policies = {"tools": Policy(tools=[ours, *more], **policy)}
+        return Workflow("job", version="1", graph=graph, triggers=[on], policies=policies)
+
+
+async def test_what_a_tool_calls_does_not_shift_what_the_node_calls_after_it(world: World) -> None:
+    """On replay the tool's recorded answer comes back, and nothing within it is called."""
+
+    @tool
+    async def book(text: str) -> str:
+        """Book a place, and pay for it."""
+        return str(await pay_of_ours(Decimal(1)))
+
+    ours = langchain_tool(book, writes="plain")
+
+    async def node(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [AIMessage(f"{(await ours(text='x')).content}, {await pay_of_ours(Decimal(2))}")]}
+
+    graph = StateGraph(MessagesState)
+    graph.add_node("node", node)
+    graph.add_edge(START, "node")
+    on = On("job", input=lambda payload, event: {"messages": []}, trusted=True)
+    policy = Policy(tools=[ours, pay_of_ours], approve_when={pay_of_ours: above("amount", 1)})
+    run = await world.start(Workflow("job", version="1", graph=graph, triggers=[on], policies={"node": policy}))
+    assert ended(await run.approve()) == (RunState.COMPLETED, Outcome.APPROVED)
+    assert world.provider.done == [("pay", "1 ann"), ("pay", "2 ann")]
+
+
 class TestWhatAnAuthorPutsAroundToolCalls:
     @pytest.mark.parametrize("kind", ["async", "sync"])
     async def test_stays_around_them_and_leads_nowhere_past_the_gate(
@@ -192,7 +269,7 @@ class TestWhatAnAuthorPutsAroundToolCalls:
                     continue
             return await execute(request)
 
-        post = langchain_tool(tools.post, writes="plain")
+        post = langchain_tool(tools.post, writes="plain", trusted=True)
         run = await world.start(
             workflow(calls(("post", {"text": "x"})), ToolNode([tools.post], awrap_tool_call=persistent), post)
         )

@@ -310,7 +310,8 @@ class TestAnUntrustedPageStaysUntrusted:
         async def reads(state: Any) -> dict[str, Any]:
             return {"log": [await read_page("news")]}
 
-        run = await world.start(job(chain(reads=reads, posts=sends), policies(posts=Policy(tools=[write]))))
+        before = {"reads": Policy(tools=[read_page]), "posts": Policy(tools=[write])}
+        run = await world.start(job(chain(reads=reads, posts=sends), before))
         await refused(world, run, node="posts")
         world.deploy(job(chain(reads=reads, sends=sends), policies()))
         run = world.take(run.run_id)
@@ -336,7 +337,7 @@ class TestLabelsAreKeptSmall:
         assert ended(await run.run()) == (RunState.COMPLETED, Outcome.AUTO)
         config = {"configurable": {"thread_id": (await run.run()).thread_id}}
         saved = [one async for one in world.engine.runner.saver.alist(config)]
-        assert all(set(one.metadata["labels"]) <= {"log", "n", "__start__"} for one in saved)  # type: ignore[typeddict-item]
+        assert all(set(one.metadata["labels"]) <= {"log", "n"} for one in saved)  # type: ignore[typeddict-item]
 
     async def test_what_only_the_node_read_does_not_spread_further(self, world: World) -> None:
         """The other way round: a label on everything would ask people about everything, and they would stop reading."""

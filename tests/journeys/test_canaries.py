@@ -117,12 +117,12 @@ async def left_behind(app: App) -> str:
 
 
 def sings(provider: Provider, *, sure: float) -> None:
-    """The model sings too: in its reasons, in what its agent looks for and notes, and in the reply that it drafts."""
+    """The model sings too: in its reasons, in what its agent notes, and in the reply that it drafts."""
     said = {
         "classify": {"value": "card_delivery", "confidence": sure, "reason": SONG},
         "choose": {"value": "normal", "confidence": 0.9, "reason": SONG},
         "draft": {"value": f"Dear customer, {SONG}.", "confidence": 0.9, "reason": SONG},
-        "help_centre_search": {"query": f"card delivery {SONG}"[:400]},
+        "help_centre_search": {"query": "card delivery"},
         "Notes": {"articles": ["card-delivery"], "text": SONG},
     }
 
@@ -139,7 +139,7 @@ def sings(provider: Provider, *, sure: float) -> None:
 async def test_no_canary_reaches_the_model_the_journal_an_error_or_a_log(
     tmp_path: Path, provider: Provider, outside: Outside, stderr: StringIO
 ) -> None:
-    """The model sings too: in its reasons, in what its agent seeks and notes, and in its draft."""
+    """The model sings too: in its reasons, in what its agent notes, and in its draft."""
     sings(provider, sure=0.1)
     async with opened(tmp_path, provider, outside) as app:
         run = await send(app, text=f"{SONG}. Where is it?", sender=ANN.email, subject=SONG[:80])

@@ -6,7 +6,7 @@ task, or told in an error, passes by the channels of the graph; LangGraph's name
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,9 @@ from langgraph.types import Command, Send
 from pydantic_core import to_json
 
 from eventwright.guardrails.policy import Policy
-from eventwright.guardrails.segment import ANY, Segment
+from eventwright.guardrails.segment import Segment
 from eventwright.runs.checkpoints import ERROR, TASKS
 
-#: Under this name the labels of a run's channels stand in a checkpoint's metadata.
-LABELS = "labels"
-#: Where data comes from that the event brought.
-EVENT = "the event"
 #: The only channel of a graph whose state is one value without names.
 ROOT = "__root__"
 
@@ -89,21 +85,6 @@ def written(result: Any, channels: frozenset[str]) -> frozenset[str]:
         elif update is not None:
             names |= channels & update.keys()
     return frozenset(names)
-
-
-def relabel(segment: Segment, labels: Mapping[str, Sequence[str]] | None, since: Collection[str]) -> None:
-    """What is untrusted when a segment begins.
-
-    Args:
-        labels: what stood beside the checkpoint; None for one of a release that had no labels.
-        since: channels that tasks have written after it and that are not run again.
-    """
-    if labels is None:
-        segment.label([ANY], [EVENT])
-        return
-    for channel, sources in labels.items():
-        segment.label([channel], sources)
-    segment.label(since, segment.sources(None) or segment.untrusted_results())
 
 
 def _ways(goto: Any) -> Iterator[Any]:

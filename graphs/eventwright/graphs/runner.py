@@ -19,6 +19,7 @@ from langgraph.runtime import RunControl
 from langgraph.types import Command
 
 from eventwright.graphs.head import EVENT, LABELS, Head, answers, everybody_waits, misfit, relabel, unanswered
+from eventwright.graphs.labels import written
 from eventwright.graphs.outcomes import Asks, Failed, Finished, Report, SegmentOutcome, Waits, Yields
 from eventwright.graphs.questions import MOVED, review_of
 from eventwright.graphs.twin import ReplayDiffers, current_segment, guarded_twin, leaves, locate
@@ -27,7 +28,7 @@ from eventwright.guardrails.judging import FALLBACK
 from eventwright.guardrails.segment import STANDING, NodeFailure, Segment, Setting
 from eventwright.guardrails.stages import ALL_STAGES
 from eventwright.guardrails.verdicts import Denied, Rejected, Stage
-from eventwright.runs.checkpoints import CheckpointSaver, awaited_nodes
+from eventwright.runs.checkpoints import ERROR, CheckpointSaver, awaited_nodes
 from eventwright.runs.errors import EventwrightError, LeaseLost, StoreUnavailable
 from eventwright.runs.records import DecisionType, EffectState, Lease, Review, ReviewKind, Run, Visit
 from eventwright.runs.states import Outcome, Reason
@@ -119,12 +120,12 @@ class Runner:
         if saved is None:
             return None
         head = await self._look(graph, config)
-        written = {channel for _, channel, _ in saved.pending_writes or () if channel in graph.channels}
+        since = {channel for _, channel, _ in saved.pending_writes or () if channel in (*graph.channels, ERROR)}
         return head and replace(
             head,
             awaited=awaited_nodes(saved, graph.channels),
             labels=cast(Any, saved.metadata).get(LABELS),
-            written=frozenset(written),
+            written=frozenset(since),
         )
 
     async def _look(self, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig) -> Head | None:
@@ -248,7 +249,7 @@ def _input(workflow: Workflow, segment: Segment) -> dict[str, Any]:
     if trigger is None:
         raise LookupError(f"no trigger of {workflow!r} is meant for {event.type!r} any more")
     given = trigger.graph_input(event)
-    segment.label(given, [] if trigger.trusted else [EVENT])
+    segment.label(written(given, frozenset(workflow.graph.channels)), [] if trigger.trusted else [EVENT])
     return given
 
 

@@ -19,15 +19,15 @@ from datetime import datetime
 from typing import Any, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig
+from langgraph._internal._constants import PUSH
 from langgraph._internal._serde import build_serde_allowlist
 from langgraph.config import get_config
-from langgraph._internal._constants import PUSH
 from langgraph.constants import START
 from langgraph.errors import GraphBubbleUp, GraphInterrupt, ParentCommand
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.prebuilt import ToolNode
 from langgraph.pregel import Pregel
 from langgraph.pregel._utils import find_subgraph_pregel
-from langgraph.prebuilt import ToolNode
 from langgraph.types import Interrupt, TimeoutPolicy
 
 from eventwright.graphs.labels import Flow
@@ -46,8 +46,8 @@ from eventwright.runs.event import new_id
 current_segment: ContextVar[Segment | None] = ContextVar("eventwright_segment", default=None)
 #: What begins the id of an interrupt by which the gate waits for a time. LangGraph's own ids are digests.
 POSTPONED = "postponed"
-#: What LangGraph calls a node that handles another's errors, before that one's name.
-ERROR_HANDLER = "__error_handler__"
+#: What LangGraph calls a node that handles another's errors, before that one's name; and one that handles everybody's.
+ERROR_HANDLERS = ("__error_handler__", "__default_error_handler__")
 #: The nodes that the running code is in, outermost first: more than one inside a graph that is a node.
 _standing: ContextVar[tuple[Level, ...]] = ContextVar("eventwright_standing", default=())
 
@@ -93,7 +93,7 @@ class Level:
         name = "|".join(name for name, _, _ in parts)
         # A bare number counts the graphs that one function runs, an error handler runs beside its node. Any other
         # second id is that of a task between, of which we know nothing else.
-        tasks = [name for name, colon, _ in parts if colon and not name.startswith(ERROR_HANDLER)]
+        tasks = [name for name, colon, _ in parts if colon and not name.startswith(ERROR_HANDLERS)]
         if len(tasks) > 1:
             raise NoPlace(namespace)
         return cls(namespace, (name, metadata.get("langgraph_step"), metadata.get("langgraph_path")))
@@ -185,7 +185,9 @@ def _was_sent() -> bool:
 
 def _read_inside(segment: Segment, node: str) -> list[str]:
     """The tools whose untrusted results graphs inside the node have seen."""
-    inside = {visit.visit for visit in segment.visits.values() if visit.node == node and len(json.loads(visit.place)) > 1}
+    inside = {
+        visit.visit for visit in segment.visits.values() if visit.node == node and len(json.loads(visit.place)) > 1
+    }
     return segment.untrusted_results(inside) if inside else []
 
 
@@ -283,8 +285,11 @@ def _guarded(spec: Any, guarded: Guarded) -> Any:
 
 
 def _state_types(graph: Any) -> set[tuple[str, ...]]:
-    """The types that a checkpoint of this graph may hold; LangGraph works them out only under its own strict switch."""
+    """The types that a checkpoint of this graph, or of one inside it, may hold; LangGraph works them out only under its
+    own strict switch."""
     schemas = [graph.state_schema, graph.input_schema, graph.output_schema, graph.context_schema]
     schemas += [spec.input_schema for spec in graph.nodes.values()]
     schemas += [branch.input_schema for branches in graph.branches.values() for branch in branches.values()]
-    return build_serde_allowlist(schemas=[schema for schema in schemas if schema is not None], channels=graph.channels)
+    types = build_serde_allowlist(schemas=[schema for schema in schemas if schema is not None], channels=graph.channels)
+    inside = (find_subgraph_pregel(cast(Any, spec.runnable)) for spec in graph.nodes.values())
+    return types.union(*(_state_types(one.builder) for one in inside if isinstance(one, CompiledStateGraph)))

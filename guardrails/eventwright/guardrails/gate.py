@@ -120,9 +120,19 @@ class Gate:
             if tool.advises:
                 self.ended = signal
             raise
+        except (Denied, Rejected):
+            raise
+        except Exception:
+            # Whoever writes what a tool returns may write what it fails with.
+            self._hear(tool)
+            raise
+        self._hear(tool)
+        return result
+
+    def _hear(self, tool: Tool) -> None:
+        """The node has heard what the tool said."""
         if not (tool.trusted or tool.advises):
             self.tainted_by = list(dict.fromkeys((*self.tainted_by, tool.name)))
-        return result
 
     async def judge(self, question: Question) -> Answer:
         """Ask the model, once and for all; below the policy's confidence a person answers in its place.

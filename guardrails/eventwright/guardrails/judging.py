@@ -63,16 +63,15 @@ async def judge(gate: Gate, question: Question) -> Answer:
 
 
 async def _answered(gate: Gate, question: Question, ordinal: str) -> Answer:
-    redacted = replace(question, material=gate.segment.setting.redaction.for_model(question.material))
     try:
-        answer: Answer = await gate.call(ask_model, {"question": redacted})
+        answer: Answer = await gate.call(ask_model, {"question": question})
         return answer
     except (NotDone, OverBudget) as error:
         failures = gate.segment.visit(gate.node, gate.place).failures
         last = isinstance(error, Permanent | OverBudget) or failures >= gate.policy.retries_for([error])
         if gate.policy.fallback is None or not last:
             raise
-        return await _fall_back(gate, redacted, ordinal, error)
+        return await _fall_back(gate, question, ordinal, error)
 
 
 async def _fall_back(gate: Gate, question: Question, ordinal: str, error: Exception) -> Answer:

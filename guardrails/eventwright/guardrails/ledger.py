@@ -11,6 +11,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic import BaseModel
+
 from eventwright.guardrails.plan import Plan
 from eventwright.guardrails.segment import Segment
 from eventwright.guardrails.verdicts import Paused, Stage, allow
@@ -26,7 +28,7 @@ from eventwright.runs.records import (
 )
 from eventwright.runs.transaction import Transaction
 from eventwright.tools.contract import Call, NotDone, Permanent, ToolClass
-from eventwright.tools.models import ModelAnswerInvalid, ModelRefused
+from eventwright.tools.models import ModelAnswerInvalid, ModelRefused, Question
 
 if TYPE_CHECKING:
     from eventwright.guardrails.request import Request
@@ -87,11 +89,21 @@ async def perform(segment: Segment, request: Request, asked: Request, plan: Plan
         await _intend(segment, request, effect, plan)
     began = time.monotonic()
     try:
-        result = await request.tool.perform(request.validated, _call(segment, effect, economy=plan.economy))
+        result = await request.tool.perform(_as_it_leaves(segment, request), _call(segment, effect, economy=plan.economy))
     except Exception as error:
         await _failed(segment, request, effect, error, plan)
         raise
     return await _done(segment, request, effect, result, time.monotonic() - began, plan, announced=announced)
+
+
+def _as_it_leaves(segment: Segment, request: Request) -> BaseModel:
+    """The arguments as they are handed over: a model reads its material redacted. The ledger keeps what was asked, so
+    that a replay is the same question even if more is taken out by then."""
+    question = getattr(request.validated, "question", None)
+    if not isinstance(question, Question):
+        return request.validated
+    material = segment.setting.redaction.for_model(question.material)
+    return request.validated.model_copy(update={"question": replace(question, material=material)})
 
 
 def unrecorded(segment: Segment, request: Request) -> Call:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.rules import ArgumentRule, Rule, Test, as_rule
+from eventwright.guardrails.text import host_name
 from eventwright.runs.records import DecisionType
 from eventwright.runs.states import Documented
 from eventwright.tools.contract import Role, Tool
@@ -142,6 +143,9 @@ class Policy:
             raise ValueError(f"timeout is in seconds and above 0, not {self.timeout!r}")
         if isinstance(self.links, str):
             raise TypeError(f"links is a list of hosts, not one text: [{self.links!r}]")
+        for link in self.links:
+            if host_name(link) is None:
+                raise ValueError(f"links takes names of hosts such as help.example.org, not {link!r}")
         for name in ("approve_when", "rules"):
             named = getattr(self, name)
             unknown = [tool for tool in named if tool not in self.tools] if isinstance(named, Mapping) else []

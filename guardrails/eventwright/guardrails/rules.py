@@ -85,15 +85,16 @@ def one_of(*wanted: Any) -> ArgumentRule:
 
 
 def at_most(limit: Limit, *, by: str | None = None) -> ArgumentRule:
-    """Only numbers up to this limit; with `by`, limits by the value of another argument: `{"EUR": 100, "GBP": 85}`.
+    """Only numbers from 0 up to this limit; with `by`, limits by the value of another argument:
+    `{"EUR": 100, "GBP": 85}`.
 
-    Where `by` has no limit, nothing is allowed.
+    Where `by` has no limit, nothing is allowed. What is below 0 would go the other way.
     """
     bounds = _Bounds.of(limit, by)
 
     def allows(value: Any, facts: Facts) -> bool:
         bound = bounds.for_call(facts.arguments)
-        return bound is not None and Decimal(value) <= bound
+        return bound is not None and 0 <= Decimal(value) <= bound
 
     return ArgumentRule(f"at most {bounds}", allows)
 
@@ -212,7 +213,8 @@ def as_rule(test: Rule | Test) -> Rule:
 
 
 def above(argument: str, limit: Limit, *, by: str | None = None) -> Rule:
-    """A person is asked when this argument is greater than the limit; with `by`, limits by another argument's value.
+    """A person is asked when this argument is greater than the limit, or below 0; with `by`, limits by another
+    argument's value.
 
     Where `by` has no limit, a person is always asked. Up to the limit the rule vouches for the argument, and for `by`.
     """
@@ -222,6 +224,8 @@ def above(argument: str, limit: Limit, *, by: str | None = None) -> Rule:
         value, bound = getattr(arguments, argument), bounds.for_call(arguments.__dict__)
         if bound is None:
             return f"there is no limit for {by} {getattr(arguments, by or '')}"
+        if value < 0:
+            return f"{argument} {value} is below 0"
         return f"{argument} {value} is above {bound}" if value > bound else False
 
     return Rule(f"{argument} above {bounds}", test, vouches_for=(argument, *([by] if by else ())))

@@ -186,9 +186,9 @@ class Segment:
         for channel in channels if sources else ():
             self.labels[channel] = list(dict.fromkeys((*self.labels.get(channel, ()), *sources)))[:MOST_SOURCES]
 
-    def untrusted_results(self, node: str | None = None) -> list[str]:
-        """The tools whose untrusted results the run, or one node of it, has seen."""
-        effects = [effect for effect in self.effects.values() if node in (None, effect.node)]
+    def untrusted_results(self, visits: Collection[int] | None = None) -> list[str]:
+        """The tools whose untrusted results, or errors, the run or some of its visits have seen."""
+        effects = [effect for effect in self.effects.values() if visits is None or effect.visit in visits]
         tools = {effect.tool for effect in effects if effect.tool not in MODELS}
         return sorted(tools - self.setting.trusted_tools)
 

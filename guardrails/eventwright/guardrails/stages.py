@@ -79,7 +79,7 @@ def _words(value: Any) -> str:
     """Every text in a value, for a look at its links."""
     if isinstance(value, str):
         return value
-    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    parts = (*value, *value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     return "\n".join(_words(part) for part in parts)
 
 

@@ -18,7 +18,7 @@ from eventwright.runs.records import DecisionType, Review, ReviewKind
 
 COMMANDS = (
     "up worker api demo send events runs run reviews decide budgets replay replay-event cancel undo reconcile "
-    "workflows doctor db"
+    "policy check workflows doctor db"
 )
 PAGE = Path(__file__).parents[3] / "docs" / "cli.md"
 

@@ -312,21 +312,18 @@ def _argument_model(name: str, signature: inspect.Signature, hints: dict[str, An
 
 def roles_of(arguments: type[BaseModel], hints: Mapping[str, Any], *, writes: bool) -> dict[str, Role]:
     """What each argument decides. Nobody said so of an open type of a write: then it may decide everything."""
-    roles = {}
-    for name in arguments.model_fields:
-        marked = _marked(hints[name])
-        if marked is not None:
-            roles[name] = marked
-        elif writes and not _is_closed(hints[name]):
-            roles[name] = Role.DESTINATION
-    return roles
+    found = {name: _roles(hints[name], writes) for name in arguments.model_fields}
+    return {name: min(roles, key=list(Role).index) for name, roles in found.items() if roles}
 
 
-def _marked(hint: Any) -> Role | None:
-    """The role that is written beside a type, also inside `... | None`."""
-    parts = (*getattr(hint, "__metadata__", ()), *get_args(hint))
-    own = next((part for part in parts if isinstance(part, Role)), None)
-    return own or next((role for part in get_args(hint) if (role := _marked(part)) is not None), None)
+def _roles(hint: Any, writes: bool) -> list[Role]:
+    """The role that is written beside a type; without one, those of its parts."""
+    own = [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, Role)]
+    if own or _is_closed(hint):
+        return own
+    parts = get_args(hint)[:1] if get_origin(hint) is Annotated else get_args(hint)
+    inside = [role for part in parts for role in _roles(part, writes)]
+    return inside or ([Role.DESTINATION] if writes else [])
 
 
 def _is_closed(hint: Any) -> bool:

@@ -184,7 +184,7 @@ class LangChainTool(Tool):
                 raise UnfitArguments(f"{self.name}: {error}") from error
             raise
         except BaseException as error:
-            if isinstance(error, Exception | ENDS) and not isinstance(error, pauses.get()):
+            if isinstance(error, (Exception, *ENDS)) and not isinstance(error, pauses.get()):
                 raise
             raise Waits(error) from error
         finally:

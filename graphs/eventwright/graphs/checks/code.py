@@ -97,7 +97,7 @@ def command_ends(runnable: Any) -> tuple[str, ...] | None:
 
 
 def _leaves(graph: Pregel[Any, Any, Any, Any]) -> bool:
-    """Whether the code in a graph that is a node names the graph around it: Commands of its own lead to its own nodes."""
+    """Whether the code in a graph that is a node names the graph around it; without that its Commands stay inside."""
     values = (value for _, part in parts("", graph) for value in named(part))
     return any(isinstance(value, str) and value == Command.PARENT for value in values)
 

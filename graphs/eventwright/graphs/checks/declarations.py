@@ -13,7 +13,6 @@ from eventwright.graphs.checks.ways import Ways
 from eventwright.graphs.workflow import Workflow
 from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.policy import Policy, ReviewRequest
-from eventwright.guardrails.text import host_name
 from eventwright.runs.records import DecisionType, person
 from eventwright.tools.contract import Tool
 from eventwright.tools.langchain_tools import LangChainTool
@@ -81,8 +80,8 @@ def _people(number: int) -> str:
 def name_findings(workflow: Workflow, ways: Ways) -> Iterator[Finding]:
     """Rules and budgets that speak of nodes, tools or arguments that are not there."""
     for node, policy in workflow.policies.items():
-        said = (_sources(workflow, ways, node, policy), _vouching(policy), _links(policy))
-        for what, advice in chain(*said, _counting(policy.budgets, policy.tools)):
+        said = (_sources(workflow, ways, node, policy), _vouching(policy), _counting(policy.budgets, policy.tools))
+        for what, advice in chain(*said):
             yield Finding(Kind.NAMES_NOTHING, node, what, advice)
     tools = [tool for policy in workflow.policies.values() for tool in policy.tools]
     for what, advice in _counting(workflow.budgets, tools):
@@ -123,12 +122,6 @@ def _vouching(policy: Policy) -> Iterator[tuple[str, str]]:
                 f"the approval rule {rule.name!r} vouches for {', '.join(strange)} of {tool.name}, which has: {known}",
                 "give each tool a rule of its own: approve_when={tool: rule}",
             )
-
-
-def _links(policy: Policy) -> Iterator[tuple[str, str]]:
-    for host in policy.links:
-        if host_name(host) is None:
-            yield f"links= names {host!r}, which is no host and allows no link", "write hosts, like 'example.org'"
 
 
 def _counting(budgets: Sequence[Budget], tools: Sequence[Tool]) -> Iterator[tuple[str, str]]:

@@ -72,12 +72,13 @@ class Ways:
         for way in exits:
             known = tuple(target for target in way.targets if target in self._exits or target == END)
             self._exits[way.source].append(replace(way, targets=known))
+        self._next = {node: _targets(ways) for node, ways in self._exits.items()}
         #: Nodes that no declared way leads to.
         self.strangers: list[str] = []
         if not self._after(START) - {END}:
             self._lead_anywhere([START], nodes)
         while lost := [node for node in nodes if node not in self._after(START)]:
-            led = {target for ways in self._exits.values() for way in ways for target in way.targets}
+            led = {target for targets in self._next.values() for target in targets}
             self._lead_anywhere(nodes, [node for node in lost if node not in led] or lost)
 
     def _lead_anywhere(self, sources: Sequence[str], strangers: Sequence[str]) -> None:
@@ -86,6 +87,7 @@ class Ways:
         for source in sources:
             others = tuple(name for name in strangers if name != source)
             self._exits[source].append(Exit(source, others, by=COMMAND, anywhere=True))
+            self._next[source] = _targets(self._exits[source])
 
     @classmethod
     def of(cls, graph: StateGraph[Any, Any, Any, Any]) -> Ways:
@@ -115,9 +117,9 @@ class Ways:
         """The exits about which somebody decides."""
         return (way for ways in self._exits.values() for way in ways if way.by is not None)
 
-    def successors(self, node: str) -> list[str]:
+    def successors(self, node: str) -> frozenset[str]:
         """The nodes that may run next, END among them."""
-        return list(dict.fromkeys(target for way in self.exits(node) for target in way.targets))
+        return self._next.get(node, frozenset())
 
     # -- reaching ------------------------------------------------------------------------------------------------------
 
@@ -137,7 +139,7 @@ class Ways:
         found = {node for node in nodes if node != without}
         waiting = list(found)
         while waiting:
-            new = {target for target in self.successors(waiting.pop()) if target != without} - found
+            new = self.successors(waiting.pop()) - found - {without}
             found |= new
             waiting += new
         return found
@@ -202,6 +204,10 @@ class Ways:
             step = self.path(source, target)
             path = (*path, *(step[1:] if step else (Stop(target),)))
         return path
+
+
+def _targets(ways: Sequence[Exit]) -> frozenset[str]:
+    return frozenset(target for way in ways for target in way.targets)
 
 
 def _traced(came: Mapping[str, tuple[str, Exit]], source: str, target: str) -> Path:
