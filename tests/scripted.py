@@ -19,6 +19,13 @@ class Hangs:
         self.reached = asyncio.Event()
 
 
+class Late:
+    """An answer that comes after those to the questions asked at the same time."""
+
+    def __init__(self, answer: AIMessage) -> None:
+        self.answer = answer
+
+
 class ScriptedModel(BaseChatModel):
     """Says what comes next in its script: an AIMessage, or raises the error that stands there."""
 
@@ -52,6 +59,9 @@ class ScriptedModel(BaseChatModel):
         if isinstance(answer, Hangs):
             answer.reached.set()
             await asyncio.Event().wait()
+        if isinstance(answer, Late):
+            await asyncio.sleep(0.1)
+            answer = answer.answer
         return self._said(answer)
 
     def _next(self, messages: list[BaseMessage], told: dict[str, Any]) -> Any:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import operator
 from typing import Annotated, Any
 
-from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
 from eventwright.graphs.workflow import On, Workflow
 from eventwright.guardrails.policy import Policy
+
+#: What an agent says at the end.
+DONE = AIMessage("all done")
 
 
 class Tools:
@@ -71,3 +74,12 @@ def workflow(message: AIMessage | list[AIMessage], node: ToolNode, *named: Any, 
 async def answers(run: Any) -> list[tuple[str, str]]:
     """What the model is told: status and content of each tool message."""
     return [(m.status, m.content) for m in (await run.values())["messages"] if isinstance(m, ToolMessage)]
+
+
+def agent_job(agent: Any, *tools: Any, trusted: bool = True, **policy: Any) -> Workflow:
+    """The agent as the only node, asked to do something."""
+    graph = StateGraph(MessagesState)
+    graph.add_node("agent", agent)
+    graph.add_edge(START, "agent")
+    on = On("job", input=lambda payload, event: {"messages": [HumanMessage("do it")]}, trusted=trusted)
+    return Workflow("job", version="1", graph=graph, triggers=[on], policies={"agent": Policy(tools=tools, **policy)})

@@ -25,6 +25,7 @@ HELD_BY: dict[Stage, list[tuple[str, str]]] = {
     Stage.CAPABILITY: [("clerk", "look into the drawer")],
     Stage.SCHEMA: [("clerk", "a field more"), ("clerk", "a hundred thousand letters")],
     Stage.ARGUMENTS: [
+        ("support", "another customer's refunds"),
         ("clerk", "mail to the attacker"),
         ("clerk", "another customer's record"),
         ("clerk", "note about another customer"),
@@ -92,6 +93,16 @@ def test_the_page_about_the_promise_gives_the_number_of_cases_that_there_are() -
     for subject in SUBJECTS:
         count = sum(case.subject is subject for case in CASES)
         assert re.search(rf"^\| {subject.name} \|.*\| {count} \|$", page, re.MULTILINE), subject.name
+
+
+def test_the_figures_of_agentdojo_on_that_page_are_those_that_were_measured() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    measured = (docs / "figures.md").read_text(encoding="utf-8").splitlines()
+    part = (docs / "guardrails.md").read_text(encoding="utf-8").partition("## AgentDojo")[2].partition("\n## ")[0]
+    rows = [line for line in part.splitlines() if line.startswith("| ")]
+
+    assert len(rows) > 3
+    assert [row for row in rows if row not in measured] == []
 
 
 # -- the arms ----------------------------------------------------------------------------------------------------------

@@ -137,9 +137,7 @@ class TestWhereUntrustedDataGets:
 
     def test_it_does_not_get_back_before_it_was_read(self) -> None:
         graph = build("START>act act>look", {"look": read_page, "act": work})
-        assert check(flow(graph, trusted=True, look=Policy(tools=[fetch]), act=Policy(tools=[tell_us, pay]))) == [
-            *check(flow(graph, trusted=True, act=Policy(tools=[tell_us, pay])))
-        ]
+        assert check(flow(graph, trusted=True, look=Policy(tools=[fetch]), act=Policy(tools=[pay]))) == []
 
     def test_it_gets_back_in_a_loop(self) -> None:
         graph = build("START>act act>look", {"look": read_page, "act": work}, {"look": lambda state: "act"})
@@ -268,6 +266,15 @@ class TestDecisionsOnUntrustedData:
             return "act"
 
         assert check(self.workflow(router, ["act", "stop"], Policy(tools=[pay]))) == []
+
+    def test_what_the_deciding_node_has_just_read_decides_as_well(self) -> None:
+        def router(state: Page) -> Literal["act", "stop"]:
+            return "act"
+
+        nodes = {"look": read_page, "act": read_found, "stop": read_found}
+        graph = build("START>look", nodes, {"look": router})
+        finding = only(flow(graph, trusted=True, look=Policy(tools=[fetch]), act=Policy(tools=[pay])))
+        assert f"by router of look, on what {fetch.name} returned at look" in finding.message
 
     def test_a_decision_that_changes_nothing_is_none(self) -> None:
         def router(state: Page) -> str:

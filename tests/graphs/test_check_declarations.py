@@ -73,6 +73,16 @@ class TestToolsWithoutAClass:
 
         assert found(one(node)) == [("no_class", "act")]
 
+    def test_a_node_may_name_the_graph_that_it_is_in(self) -> None:
+        graphs: list[Any] = []
+
+        async def node(state: State) -> State:
+            return {"found": str(graphs[0].get_graph())}
+
+        inner = build("START>act", {"act": node}).compile()
+        graphs.append(inner)
+        assert check(one(inner)) == []
+
     def test_what_a_policy_names_or_the_gate_sees_is_well(self) -> None:
         search = langchain("search")
         known = langchain_tool(search, reads=True)
@@ -93,7 +103,6 @@ class TestApprovalsThatNobodyCanGive:
             (review(people=2, approvers=["Ann ", "ann"]), "names 1: ann"),
             (review(approvers=[" "]), "one person must agree, and approvers= names 0: nobody"),
             (review(allowed=["reject"]), "allowed= offers reject, by which nothing is ever allowed"),
-            (review(allowed=["respond", "reject"]), "offers respond and reject"),
             (review(people=2, allowed=["edit", "reject"]), "offers edit and reject"),
         ],
     )
@@ -114,8 +123,8 @@ class TestApprovalsThatNobodyCanGive:
         assert "a deadline that approves is none" in only(workflow).message
 
     def test_a_model_that_is_unsure_may_have_nobody_to_ask(self) -> None:
-        finding = only(one(judge, min_confidence=0.5, otherwise=review(allowed=["edit", "reject"])))
-        assert "allowed= offers edit and reject" in finding.message
+        finding = only(one(judge, min_confidence=0.5, otherwise=review(allowed=["reject"])))
+        assert "allowed= offers reject" in finding.message
         assert finding.advice == "add approve or respond"
 
     @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.tools import tool
 from pydantic import BaseModel
 from tests.outside import World, a_world, chain, ended, job, pay, post
-from tests.scripted import Hangs, ScriptedModel, calls
+from tests.scripted import Hangs, Late, ScriptedModel, calls
 
 from eventwright.app.simulate import simulate
 from eventwright.graphs.recorded_models import LedgerCache, recorded_models
@@ -199,17 +199,31 @@ class TestAnAnswer:
         assert (first.result["input_tokens"], first.result["output_tokens"]) == (3, 4)
 
     async def test_of_questions_asked_at_once_finds_the_one_who_asked(self, world: World, kind: str) -> None:
-        scripted, model = model_of(kind, world, *map(AIMessage, "abcd"))
+        scripted, model = model_of(kind, world, Late(AIMessage("a")), *map(AIMessage, "bcd"))
+        heard: list[list[Any]] = []
 
         async def node(state: Any) -> dict[str, Any]:
             said = await asyncio.gather(*(model.ainvoke(word) for word in ("same", "same", "other", "same")))
+            heard.append([answer.content for answer in said])
             await pay(Decimal(1))
-            return {"log": [answer.content for answer in said]}
+            return {"log": heard[-1]}
 
         run = await world.start(job(chain(node=node), {"node": Policy(tools=[pay], approve_when=always)}))
         assert ended(await run.approve()) == (RunState.COMPLETED, Outcome.APPROVED)
-        assert (await run.values())["log"] == list("abcd")
+        assert heard == [list("abcd")] * 2
         assert len(scripted.asked) == 4
+
+    async def test_is_found_again_though_objects_lie_elsewhere_in_memory(self, world: World, kind: str) -> None:
+        _, model = model_of(kind, world, AIMessage("5"))
+        kept = []
+
+        async def node(state: Any) -> dict[str, Any]:
+            kept.append(object())
+            answer = await model.bind(hook=kept[-1]).ainvoke("how much?")
+            return {"log": [await pay(Decimal(answer.content))]}
+
+        run = await world.start(job(chain(node=node), {"node": Policy(tools=[pay], approve_when=always)}))
+        assert ended(await run.approve()) == (RunState.COMPLETED, Outcome.APPROVED)
 
     async def test_with_tool_calls_and_structure_comes_back_whole(self, world: World, kind: str) -> None:
         class Amount(BaseModel):

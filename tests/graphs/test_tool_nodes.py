@@ -106,11 +106,12 @@ class TestAToolMay:
         assert await answers(run) == [("success", "steered"), ("success", "look 1")]
         assert (await run.values())["steps"] == ([5, 6] if many else [5])
 
-    async def test_not_steer_with_what_cannot_be_recorded(self, world: World) -> None:
+    @pytest.mark.parametrize("more", [{"turn": object()}, {"steps": {1, 2}}, {"steps": (1, 2)}], ids=range(3))
+    async def test_not_steer_with_what_would_not_be_the_same_on_replay(self, world: World, more: Any) -> None:
         @tool
         async def steer(x: int, call: Annotated[str, InjectedToolCallId]) -> Any:
             """Steer."""
-            return Command(update={"turn": object(), "messages": [ToolMessage("steered", tool_call_id=call)]})
+            return Command(update={**more, "messages": [ToolMessage("steered", tool_call_id=call)]})
 
         run = await world.start(
             workflow(calls(("steer", {"x": 5})), ToolNode([steer]), langchain_tool(steer, reads=True))

@@ -12,7 +12,7 @@ from langchain_core.outputs import ChatResult
 from tests.journeys.support_world import ANN, CLEAR, REFUND, Outside, ticket
 
 from eventwright.app.simulate import Simulation, simulate
-from eventwright.graphs.research import MOST_CALLS, TOOLS, research
+from eventwright.graphs.research import MOST_CALLS, MOST_TURNS, TOOLS, research
 from eventwright.graphs.support import support
 from eventwright.runs.records import EffectState, JournalKind
 from eventwright.runs.states import Outcome, RunState
@@ -81,14 +81,18 @@ async def test_a_model_that_fails_in_the_research_costs_the_ticket_its_notes_and
         assert [entry.node for entry in await run.journal() if entry.kind is JournalKind.EFFECT_FAILED] == ["research"]
 
 
-@pytest.mark.parametrize("at_once", [1, 6])
+@pytest.mark.parametrize(("at_once", "bound"), [(1, True), (6, True), (1, False)])
 async def test_an_agent_that_does_not_end_is_ended_and_the_customer_gets_a_reply(
-    outside: Outside, at_once: int
+    outside: Outside, at_once: int, bound: bool
 ) -> None:
+    """By its budget of calls; and without one by the turns that its model has."""
     agent = Agent(turns=[[(SEARCH, {"query": f"card {number}"}) for number in range(at_once)]])
-    async with simulate(support, ticket(), resources=[*outside.clients, agent]) as run:
+    workflow = support if bound else support.with_policy("research", budgets=())
+    async with simulate(workflow, ticket(), resources=[*outside.clients, agent]) as run:
         assert ((await run.run()).outcome, (await run.values())["notes"]) == (Outcome.AUTO, None)
-        assert len([effect for effect in await run.effects() if effect.node == "research"]) <= MOST_CALLS
+        effects = [effect for effect in await run.effects() if effect.node == "research"]
+        assert 2 < len(effects) <= MOST_CALLS
+        assert agent.played <= MOST_TURNS
         assert len(outside.smtp.messages) == 1
 
 

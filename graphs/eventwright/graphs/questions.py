@@ -66,7 +66,8 @@ def review_of(interrupt: Interrupt[Any], run: Run, node: str) -> Review:
         node=node,
         kind=kind,
         digest=digest_of([run.workflow, run.version, run.id, node, value]),
-        evidence={"asked": value, "event": run.event.data} | evidence | dict(fields.get("evidence") or {}),
+        # What the author shows may come from anybody; by the other names we find what was asked.
+        evidence=dict(fields.get("evidence") or {}) | {"asked": value, "event": run.event.data} | evidence,
         response_schema=schema,
         interrupt_id=interrupt.id,
         **about,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import threading
 import time
 from collections.abc import Coroutine, Iterator, Sequence
@@ -28,9 +27,6 @@ from eventwright.tools.chat_models import ChatAnswer, Prompt, ask_through, asked
 from eventwright.tools.contract import Call, GateProtocol, NotDone, Permanent, current_gate
 
 Result = TypeVar("Result")
-
-#: Where an object lies in memory is another place in every process; LangChain writes it where it cannot write more.
-ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class ModelFailed(NotDone):
@@ -230,7 +226,7 @@ async def _settle(failed: Sequence[Question], questions: list[Question]) -> None
 def _prompt(prompt: str, llm_string: str) -> Prompt:
     messages = _messages(prompt)
     last = _words(messages[-1]) if messages else prompt
-    return Prompt.of(prompt, ADDRESS.sub("", llm_string), len(messages) or 1, last)
+    return Prompt.of(prompt, llm_string, len(messages) or 1, last)
 
 
 def _messages(prompt: str) -> list[Any]:

@@ -11,6 +11,7 @@ import hashlib
 from typing import Annotated, Any, Literal, TypedDict
 
 from langchain.agents import create_agent
+from langchain.agents.middleware import ModelCallLimitMiddleware
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.messages import AnyMessage, HumanMessage
 from langgraph.graph import END, START, StateGraph
@@ -25,8 +26,8 @@ from eventwright.tools.langchain_tools import as_langchain
 
 #: What the agent may call, for the policy of the node that it is.
 TOOLS = (help_centre.search, help_centre.read, payments.refunds_of)
-#: Supersteps of the agent: a model's turn is one, and so are the tools that it calls in it.
-MOST_STEPS = 12
+#: How often the agent's model may be asked. (A recursion limit of its own would be none: that of the outer graph holds.)
+MOST_TURNS = 5
 #: Calls of its tools and its model in one run, for the policy.
 MOST_CALLS = 10
 
@@ -89,7 +90,8 @@ agent = create_agent(
     [as_langchain(tool) for tool in TOOLS],
     system_prompt=INSTRUCTIONS,
     response_format=ToolStrategy(Notes.model_json_schema()),
-).with_config(recursion_limit=MOST_STEPS)
+    middleware=[ModelCallLimitMiddleware(run_limit=MOST_TURNS)],
+)
 
 graph = StateGraph(Research)
 graph.add_node("ask", ask)

@@ -33,7 +33,7 @@ from eventwright.runs.errors import EventwrightError, LeaseLost, StoreUnavailabl
 from eventwright.runs.records import DecisionType, EffectState, Lease, Review, ReviewKind, Run, Visit
 from eventwright.runs.states import Outcome, Reason
 from eventwright.runs.store import History, Store
-from eventwright.tools.contract import NotDone, Permanent, Resources, ToolClass
+from eventwright.tools.contract import NotDone, Permanent, Resources, ToolClass, Unusable
 from eventwright.tools.model_tool import ask_model
 from eventwright.tools.secrets import Secrets
 
@@ -90,7 +90,11 @@ class Runner:
         """
         fresh = lease.fence == 1
         history = _NO_PAST if fresh else await self._store.history(run.id)
-        setting = _setting(workflow, run, self._stages, Secrets.of(self._resources))
+        try:
+            setting = _setting(workflow, run, self._stages, Secrets.of(self._resources))
+        except Exception as wrong:  # noqa: BLE001 - the author's function may raise anything about an event from outside
+            words = f"the trigger's requester failed: {type(wrong).__name__}: {wrong}"
+            return Report(outcome=Failed(Reason.NOT_RETRYABLE, words))
         segment = Segment.begin(run, lease, self._store, self._resources, history, locate, setting)
         graph, config = self.graph(workflow), _config(run, workflow)
         self.saver.lease(run.thread_id, lease, fresh=fresh, beside={LABELS: segment.labels})
@@ -102,6 +106,8 @@ class Runner:
                 return Report(outcome=lost, seen=_decided(segment))
             error = await self._go_on(graph, config, before, segment, workflow, stop)
             await segment.calls_end()
+            if segment.lost is not None:
+                raise segment.lost
             if isinstance(error, OURS):
                 raise error
             after = await self._look(graph, config)
@@ -223,7 +229,7 @@ class Runner:
         if isinstance(error, ReplayDiffers):
             return Failed(Reason.NONDETERMINISTIC, words, node=failure.node), []
         visit = segment.count_failure(failure)
-        if any(isinstance(part, Denied | Permanent) for part in parts):
+        if any(isinstance(part, Denied | Permanent | Unusable) for part in parts):
             return Failed(Reason.NOT_RETRYABLE, words, node=failure.node), [visit]
         policy = workflow.policy(failure.node)
         if visit.failures > policy.retries_for(parts):

@@ -64,12 +64,12 @@ class ReplayDiffers(GraphBubbleUp):
 
 
 class NoPlace(EventwrightError, RuntimeError):
-    """A tool was called in a graph within a graph that a node's function runs by itself."""
+    """A tool or a model was called in a graph within a graph that a node's function runs by itself."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         super().__init__(
-            f"a tool was called at {namespace!r}, too deep inside a function to tell one call from the next; "
+            f"a tool or a model was called at {namespace!r}, too deep in a function to tell one call from the next; "
             "give the compiled graph to add_node() itself instead of calling it in a function"
         )
 

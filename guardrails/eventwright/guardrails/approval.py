@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from eventwright.guardrails.policy import Policy, ReviewRequest
 from eventwright.guardrails.request import Request
-from eventwright.guardrails.verdicts import Verdict
+from eventwright.guardrails.verdicts import Stage, Verdict
 from eventwright.runs.event import new_id
-from eventwright.runs.records import DecisionType, Review, ReviewKind, Run
+from eventwright.runs.records import DecisionType, Review, ReviewKind, ReviewState, Run
 from eventwright.tools.models import Answer, Question
 
 _EXACT = (DecisionType.APPROVE, DecisionType.REJECT)
@@ -28,6 +29,9 @@ def approval_reviews(
         exact: whether the call can only be taken or left.
     """
     how = request.policy.approval
+    if any(verdict.stage is not Stage.APPROVAL for verdict in asks):
+        # A deadline is nobody: it says yes to what the author's own rule asks at most.
+        how = replace(how, default="reject")
     people = max(how.people, *(verdict.people for verdict in asks))
     reason = "; ".join(verdict.reason for verdict in asks)
     offered = how.allowed or (*_EXACT, DecisionType.EDIT)
@@ -52,6 +56,11 @@ def approval_reviews(
         )
         for _ in range(people)
     ]
+
+
+def asked_again(review: Review) -> Review:
+    """The same question to somebody else, until the same deadline."""
+    return replace(review, id=new_id("rev"), state=ReviewState.OPEN, decision=None, consumed_by=None)
 
 
 def low_confidence_review(

@@ -68,8 +68,8 @@ class Budget:
     """How much calls may use.
 
     Args:
-        what: `calls` (a call counts once, also when it fails or is repeated; a model each time that it is asked), `tokens` or `cost` of models, or the name
-            of an argument of `of` that is an amount.
+        what: `calls` (a call counts once, also when it fails or is repeated; a model each time that it is asked),
+            `tokens` or `cost` of models, or the name of an argument of `of` that is an amount.
         most: what all of it together may come to; a Decimal or a string where it is not whole.
         per: since when it is counted: for each `run`, for all runs of the `workflow`, or for each `day` (UTC).
         of: the only tool that is counted; by default every tool, for tokens and cost every model.

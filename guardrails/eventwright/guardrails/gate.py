@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eventwright.guardrails import judging, ledger, spending, stages
-from eventwright.guardrails.approval import approval_reviews
+from eventwright.guardrails.approval import approval_reviews, asked_again
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.request import Request, brief, call_digest, outgoing, take_as_given, validate
 from eventwright.guardrails.rules import Facts
@@ -30,6 +30,7 @@ from eventwright.guardrails.verdicts import (
     VerdictKind,
     allow,
 )
+from eventwright.runs.errors import LeaseLost, StoreUnavailable
 from eventwright.runs.event import digest_of
 from eventwright.runs.records import DecisionType, EffectState, JournalKind, Review, Visit
 from eventwright.tools.contract import OutsideGate, Tool, current_gate
@@ -50,9 +51,15 @@ class Gate:
     tainted_by: list[str] = field(default_factory=list)
     thread: threading.Thread = field(default_factory=threading.current_thread)
     closed: bool = False
-    #: What ended the segment in a call of a model. LangChain makes an ordinary error of it, which the node may catch;
-    #: the node is over all the same, and calls nothing more.
+    #: What ended the segment in a call. The node may catch it (a bare `except`, `gather(return_exceptions=True)`, and
+    #: LangChain makes an ordinary error of it); the node is over all the same.
     ended: BaseException | None = None
+    #: The tasks that have seen that, and call nothing more; those beside them do.
+    _stopped: set[asyncio.Task[Any] | None] = field(default_factory=set)
+    #: The same, if it was a model that was called: LangChain may ask it in any task. Nothing more is called.
+    ended_by_model: BaseException | None = None
+    #: The task that the node itself runs in.
+    _task: asyncio.Task[Any] | None = None
     _ordinals: dict[tuple[int, str], int] = field(default_factory=dict)
     #: Calls that are under way, and whether there are none.
     _under_way: int = 0
@@ -66,6 +73,7 @@ class Gate:
         they are waited for, so that no call of a segment outlives it. A cancelled node waits for nothing.
         """
         token = current_gate.set(self)
+        self._task = asyncio.current_task()
         waits = True
         try:
             yield self
@@ -87,11 +95,23 @@ class Gate:
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """A call is under way while the block is open."""
+        """A call is under way while the block is open; what ends the segment there ends the node."""
+        if self.segment.lost is not None:
+            raise self.segment.lost
+        if self.ended is not None and asyncio.current_task() in self._stopped:
+            raise self.ended
         self._under_way += 1
         self._quiet.clear()
         try:
             yield
+        except (Paused, Postponed, Nondeterministic) as signal:
+            self.ended = signal
+            self._stopped |= {asyncio.current_task(), self._task}
+            raise
+        except (LeaseLost, StoreUnavailable) as error:
+            # It is not known what is on record, perhaps not even that a call was made: that is no failure of the call.
+            self.ended = self.segment.lost = error
+            raise
         finally:
             self._under_way -= 1
             if not self._under_way:
@@ -111,14 +131,14 @@ class Gate:
             Paused, Postponed, Nondeterministic: the segment ends here (no `except Exception` catches them).
             ToolError: the tool failed.
         """
-        if self.ended is not None:
-            raise self.ended
+        if self.ended_by_model is not None:
+            raise self.ended_by_model
         try:
             with self.counted():
                 result = await self._called(tool, arguments, ordinal)
         except (Paused, Postponed, Nondeterministic) as signal:
             if tool.advises:
-                self.ended = signal
+                self.ended_by_model = signal
             raise
         except (Denied, Rejected):
             raise
@@ -172,9 +192,21 @@ class Gate:
             canonical, validated = validate(tool, earlier.arguments)
             approved = replace(request, arguments=canonical, validated=validated)
         else:
-            approved = await self._permitted(request)
+            approved = await self._as_shown(await self._permitted(request))
         call = spending.spend(self, approved, request)
         return await (self.segment.make(call) if tool.writes else call)
+
+    async def _as_shown(self, request: Request) -> Request:
+        """The write with its arguments read anew from those that were looked at and shown. Raises Denied if they are
+        not the same: an author's rule changed them since, or one of their types loses something in JSON."""
+        if not (request.tool.writes and self._on(Stage.SCHEMA)):
+            return request
+        arguments, validated = validate(request.tool, request.arguments)
+        if arguments != request.arguments or validated != request.validated:
+            reason = "the arguments are others when they are read again; a rule has changed them, or a type does not keep them"
+            verdict = Verdict(kind=VerdictKind.DENY, stage=Stage.SCHEMA, rule="arguments", reason=reason)
+            raise await self.denial(request.tool, verdict)
+        return replace(request, validated=validated)
 
     def _enter(self, tool: Tool, ordinal: str | None) -> tuple[Visit, str]:
         if self.closed:
@@ -236,7 +268,7 @@ class Gate:
         Reviews about this very call decide, whatever the rules say by now: what was asked is not asked away. Only a
         denial still holds.
         """
-        verdicts = [look(request) for stage, look in stages.LOOKING.items() if self._on(stage)]
+        verdicts = [stages.look(stage, request) for stage in stages.LOOKING if self._on(stage)]
         for verdict in verdicts:
             await self._heed(request.tool, verdict)
         request = replace(request, verdicts=(*request.verdicts, *verdicts))
@@ -246,25 +278,45 @@ class Gate:
         asks = [verdict for verdict in verdicts if verdict.kind is VerdictKind.ASK]
         if editors and all(verdict.people == 1 for verdict in asks) and request.policy.approval.people == 1:
             return request
-        if asks and not self.segment.approved_by_middleware(request):
+        people = max([request.policy.approval.people, *(verdict.people for verdict in asks)])
+        if asks and not (people == 1 and self.segment.approved_by_middleware(request)):
             await self.ask(request, asks, barred=editors)
         return request
 
     async def _decided(self, request: Request, reviews: Sequence[Review], editors: Sequence[str]) -> Request:
         """What the people who were asked about this call say together."""
-        decisions = [(review, review.decision) for review in reviews if review.decision is not None]
-        for review, decision in decisions:
-            if decision.type is DecisionType.REJECT:
+        edits = [
+            (review, review.decision.by)
+            for review in reviews
+            if review.decision is not None and review.decision.type is DecisionType.EDIT
+        ]
+        if not edits or any(_said_no(review) for review in reviews):
+            by = await self.agreed(request, reviews)
+            verdict = allow(Stage.APPROVAL, "decision", f"approved by {by}")
+            return replace(request, verdicts=(*request.verdicts, verdict), reviews=(*request.reviews, *reviews))
+        review, editor = edits[0]
+        return await self._edited(request, review, [*editors, editor])
+
+    async def agreed(self, request: Request, reviews: Sequence[Review]) -> str:
+        """Who has approved the call, as many people as must.
+
+        Raises:
+            Rejected: somebody said something else than yes.
+            Paused: somebody has not answered yet, or is not asked any more: then somebody is asked again.
+        """
+        for review in reviews:
+            if review.decision is not None and review.decision.type is not DecisionType.APPROVE:
                 await self.use_up(review, request.key)
-                raise Rejected(review, decision)
-        for review, decision in decisions:
-            if decision.type is DecisionType.EDIT:
-                return await self._edited(request, review, [*editors, decision.by])
-        if len(decisions) < len(reviews):
-            raise self.pause([review for review in reviews if review.decision is None])
-        by = " and ".join(decision.by for _, decision in decisions)
-        verdict = allow(Stage.APPROVAL, "decision", f"approved by {by}")
-        return replace(request, verdicts=(*request.verdicts, verdict), reviews=(*request.reviews, *reviews))
+                raise Rejected(review, review.decision)
+        waiting = [review for review in reviews if review.decision is None]
+        missing = max(review.people for review in reviews) - len(reviews)
+        if missing:
+            # The node once ran without making this call, and the question was withdrawn.
+            self.pause(waiting or reviews)
+            await self.open_reviews([asked_again(reviews[0]) for _ in range(missing)], [], tool=request.tool.name)
+        if waiting:
+            raise self.pause(waiting)
+        return " and ".join(review.decision.by for review in reviews if review.decision is not None)
 
     async def _edited(self, request: Request, review: Review, editors: Sequence[str]) -> Request:
         """An edit is a new call: it passes the stages again, and counts as approved by its editor unless the rule wants
@@ -335,3 +387,7 @@ class Gate:
                 data={"tool": tool.name, "stages": [verdict.as_json()]},
             )
         return kind(tool.name, verdict)
+
+
+def _said_no(review: Review) -> bool:
+    return review.decision is not None and review.decision.type is DecisionType.REJECT

@@ -55,7 +55,8 @@ async def judge(gate: Gate, question: Question) -> Answer:
     accepted = review.decision.type is DecisionType.APPROVE
     return replace(
         answer,
-        value=answer.value if accepted else review.decision.response,
+        # As it was shown: if its record was lost, the model has answered once more since.
+        value=(review.arguments or {}).get("value") if accepted else review.decision.response,
         confidence=1.0,
         reason=review.decision.comment or f"{'confirmed' if accepted else 'answered'} by {review.decision.by}",
         model=PERSON,
@@ -103,9 +104,9 @@ async def _fall_back(gate: Gate, question: Question, ordinal: str, error: Except
         executed_digest=digest,
         arguments=arguments,
     )
-    effect = replace(
-        segment.effects.get(key, untried), state=EffectState.DONE, result=ask_model.dump(answer), error=None
-    )
+    earlier = segment.effects.get(key)
+    attempt = untried.attempt if earlier is None else earlier.attempt
+    effect = replace(untried, state=EffectState.DONE, result=ask_model.dump(answer), attempt=attempt)
     async with segment.store.write(segment.lease) as tx:
         tx.put_visit(visit)
         tx.put_effect(effect)

@@ -27,7 +27,7 @@ from eventwright.runs.records import (
     ReviewKind,
 )
 from eventwright.runs.transaction import Transaction
-from eventwright.tools.contract import Call, NotDone, Permanent, ToolClass
+from eventwright.tools.contract import Call, NotDone, Permanent, ToolClass, Unusable
 from eventwright.tools.models import ModelAnswerInvalid, ModelRefused, Question
 
 if TYPE_CHECKING:
@@ -84,12 +84,15 @@ async def perform(segment: Segment, request: Request, asked: Request, plan: Plan
         arguments=request.arguments,
         attempt=1 if earlier is None else earlier.attempt + 1,
     )
+    segment.check_records()
     announced = request.tool.writes or bool(plan.reservations) or bool(request.reviews)
     if announced:
         await _intend(segment, request, effect, plan)
+        segment.check_records()
     began = time.monotonic()
     try:
-        result = await request.tool.perform(_as_it_leaves(segment, request), _call(segment, effect, economy=plan.economy))
+        call = _call(segment, effect, economy=plan.economy)
+        result = await request.tool.perform(_as_it_leaves(segment, request), call)
     except Exception as error:
         await _failed(segment, request, effect, error, plan)
         raise
@@ -186,7 +189,7 @@ async def _done(
     else:
         segment.unwaited.append(committed)
     if problem is not None:
-        raise Permanent(f"{effect.tool} was called, but {problem}")
+        raise Unusable(f"{effect.tool} was called, but {problem}")
     return request.tool.load(recorded)
 
 

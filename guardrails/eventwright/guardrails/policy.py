@@ -134,6 +134,12 @@ class Policy:
         strangers = [tool for tool in self.tools if not isinstance(tool, Tool)]
         if strangers:
             raise TypeError(f"Policy(tools=...) takes tools made by @tool, not {strangers[0]!r}")
+        if DecisionType.RESPOND in self.approval.allowed:
+            raise ValueError("approval: a call is approved, edited or rejected; respond would be none of these")
+        if DecisionType.EDIT in self.otherwise.allowed:
+            raise ValueError("otherwise: a judgement is approved, rejected or answered with respond; it has no edit")
+        if self.otherwise.people > 1:
+            raise ValueError("otherwise: a judgement is answered by one person; people= is for approval")
         if self.min_confidence is not None and not 0 <= self.min_confidence <= 1:
             raise ValueError(f"min_confidence is a share from 0 to 1, not {self.min_confidence!r}")
         counts = self.retries.values() if isinstance(self.retries, Mapping) else [self.retries]

@@ -71,8 +71,8 @@ def _as_json(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def outgoing(tool: Tool, raw: Mapping[str, Any], redaction: Redaction) -> dict[str, Any]:
-    """The arguments with every text that leaves, also those in lists and objects, cleaned of invisible characters and of
-    what must not leave."""
+    """The arguments with every text that leaves, also in lists and objects, cleaned of invisible characters and of what
+    must not leave."""
     return {
         name: redaction.for_outgoing(clean_value(to_jsonable_python(value, inf_nan_mode="constants")))
         if tool.roles.get(name) is Role.CONTENT

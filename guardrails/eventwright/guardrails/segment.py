@@ -72,7 +72,9 @@ class Segment:
     failures: dict[str, NodeFailure] = field(default_factory=dict)
     #: Calls that write and are being made.
     under_way: set[asyncio.Task[Any]] = field(default_factory=set)
-    #: Commits that nobody waited for; the last of them is awaited when the segment ends.
+    #: The error by which the store, or the lease, was lost in a call: nothing more is called, the segment is given up.
+    lost: Exception | None = None
+    #: Commits that nobody waited for; all of them are awaited when the segment ends.
     unwaited: list[asyncio.Future[None]] = field(default_factory=list)
 
     @classmethod
@@ -128,6 +130,14 @@ class Segment:
             await asyncio.wait(self.under_way, timeout=GRACE)
         self.give_calls_up()
 
+    def check_records(self) -> None:
+        """Raise what kept a record of a read from being written: nothing is called on its word any more. Once a later
+        commit is done, all that were posted before it are."""
+        for write in self.unwaited:
+            if write.done():
+                write.result()
+        self.unwaited = [write for write in self.unwaited if not write.done()]
+
     def give_calls_up(self) -> None:
         """Cut off what is still under way."""
         for task in self.under_way:
@@ -157,19 +167,15 @@ class Segment:
         return found
 
     def approved_by_middleware(self, request: Request) -> bool:
-        """Whether a person approved exactly this call where LangChain's middleware asked, and that approval was not
+        """Whether one person approved exactly this call where LangChain's middleware asked, and that approval was not
         used yet."""
         here = [one for one in self.reviews.values() if one.node == request.node and one.state is ReviewState.DECIDED]
         call = (request.tool.name, request.node, digest_of(request.arguments))
         made = self.claimed.setdefault(call, set())
         made |= {
-            effect.key
-            for effect in self.effects.values()
-            if (effect.tool, effect.node, effect.executed_digest) == call
+            effect.key for effect in self.effects.values() if (effect.tool, effect.node, effect.executed_digest) == call
         }
-        if request.policy.approval.people > 1 or approvals(here, request.tool, request.arguments) <= len(
-            made - {request.key}
-        ):
+        if approvals(here, request.tool, request.arguments) <= len(made - {request.key}):
             return False
         made.add(request.key)
         return True

@@ -9,7 +9,7 @@ from eventwright.guardrails import ledger
 from eventwright.guardrails.budgets import Uncountable, midnight_after, reservations
 from eventwright.guardrails.plan import Plan
 from eventwright.guardrails.request import Request
-from eventwright.guardrails.verdicts import OverBudget, Postponed, Rejected, Stage, Verdict, VerdictKind
+from eventwright.guardrails.verdicts import OverBudget, Postponed, Stage, Verdict, VerdictKind
 from eventwright.runs.errors import BudgetExceeded
 from eventwright.runs.records import DecisionType
 from eventwright.tools.building import Models
@@ -91,13 +91,15 @@ async def _allowed(gate: Gate, request: Request, verdict: Verdict) -> None:
     """Wait for a person to let this exact call exceed the budget."""
     reviews = gate.segment.take_reviews(request.digest, request.key, stage=Stage.BUDGETS)
     if not reviews:
-        await gate.ask(request, [verdict], exact=True)
+        for review in request.reviews:
+            # Another question, though about the same call: who has answered the first may answer it as well.
+            await gate.use_up(review, request.key)
+        answers = [review.decision for review in request.reviews if review.decision is not None]
+        editors = [answer.by for answer in answers if answer.type is DecisionType.EDIT]
+        await gate.ask(request, [verdict], barred=editors, exact=True)
+    await gate.agreed(request, reviews)
     for review in reviews:
-        if review.decision is None:
-            raise gate.pause([review])
         await gate.use_up(review, request.key)
-        if review.decision.type is DecisionType.REJECT:
-            raise Rejected(review, review.decision)
 
 
 def _estimate(gate: Gate, request: Request, *, economy: bool) -> Estimate | None:

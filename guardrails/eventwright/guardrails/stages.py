@@ -107,6 +107,15 @@ def approval(request: Request) -> Verdict:
     )
 
 
+def look(stage: Stage, request: Request) -> Verdict:
+    """What a stage says. One that fails denies."""
+    try:
+        return LOOKING[stage](request)
+    except Exception as error:  # noqa: BLE001 - whatever goes wrong, it is no permission
+        reason = f"the stage failed: {type(error).__name__}: {error}"
+        return Verdict(kind=VerdictKind.DENY, stage=stage, rule="failed", reason=reason)
+
+
 #: The stages that a validated call passes before the ledger, in their order.
 LOOKING: Mapping[Stage, Callable[[Request], Verdict]] = {
     Stage.ARGUMENTS: arguments,

@@ -149,6 +149,13 @@ class TestCheck:
         assert "! unwell 1 is not well, the gate will ask or refuse: eventwright check unwell (3 findings)" in said
         assert "wishes 1 is not well" not in said
 
+    def test_the_page_shows_what_is_really_said(self, shell: Any) -> None:
+        said = shell("check", "support", "--approved", "payments.refund", **SHIPPED).out
+        shown = re.findall(
+            r"\$ eventwright check support [^\n]*\n(.*?)```", (ROOT / "docs/checks.md").read_text(), re.DOTALL
+        )
+        assert shown == [said]
+
     def test_the_page_describes_every_kind_of_finding(self) -> None:
         page = (ROOT / "docs/checks.md").read_text()
         for kind in Kind:

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import math
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -44,6 +45,10 @@ from eventwright.tools.within import ordinal_within
 
 #: Characters of the last message that stand in the ledger, for people; the rest of a prompt stands there as a digest.
 LONGEST_SHOWN = 2_000
+
+
+#: Where an object lies in memory is another place in every process; LangChain writes it where it cannot write more.
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class NodeEnds(EventwrightError, RuntimeError):
@@ -164,7 +169,8 @@ class Prompt:
     @classmethod
     def of(cls, conversation: str, settings: str, messages: int, last: str) -> Self:
         """From the conversation as LangChain writes it, with what identifies model and parameters."""
-        read, told = _as_asked(conversation).encode("utf-8", "replace"), settings.encode("utf-8", "replace")
+        read = _as_asked(conversation).encode("utf-8", "replace")
+        told = ADDRESS.sub("", settings).encode("utf-8", "replace")
         shown = last[:LONGEST_SHOWN].encode("utf-8", "replace").decode()
         return cls(_digest(read), _digest(told), messages, len(read) + len(told), shown)
 

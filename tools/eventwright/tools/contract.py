@@ -56,6 +56,10 @@ class ToolError(EventwrightError, RuntimeError):
     """A tool could not do its work and cannot say whether the outside noticed."""
 
 
+class Unusable(ToolError):
+    """The call was made, but what it returned is not what the tool declares. It is not made again."""
+
+
 class NotDone(ToolError):
     """The call certainly had no effect outside; it may be tried again.
 

@@ -66,7 +66,7 @@ def show_policy(
 @app.command(rich_help_panel=KEEP)
 def check(
     workflows: Annotated[
-        list[str] | None, typer.Argument(metavar="[WORKFLOW]...", help="Only these; by default all that are loaded.")
+        list[str] | None, typer.Argument(metavar="WORKFLOW", help="Only these; by default all that are loaded.")
     ] = None,
     approved: Annotated[
         list[str] | None,
@@ -87,6 +87,9 @@ def check(
 
     Next: [cyan]eventwright policy show WORKFLOW[/].
     """
+
+    if version is not None and not workflows:
+        raise typer.BadParameter("goes with a WORKFLOW", param_hint="--version")
 
     async def work() -> int:
         from eventwright.app.commands.policy_screens import check_document, check_screen

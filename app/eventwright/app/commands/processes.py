@@ -205,8 +205,8 @@ def _warnings(app: App) -> list[str]:
     alone = [f"runs of lane {lane} need a worker of their own: eventwright worker --lane {lane}" for lane in lanes]
     found = [(workflow, len(check(workflow))) for workflow in app.workflows]
     return alone + [
-        f"{workflow.name} {workflow.version} is not well, the gate will ask or refuse: eventwright check {workflow.name} "
-        f"({number} finding{'' if number == 1 else 's'})"
+        f"{workflow.name} {workflow.version} is not well, the gate will ask or refuse: "
+        f"eventwright check {workflow.name} ({number} finding{'' if number == 1 else 's'})"
         for workflow, number in found
         if number
     ]

@@ -55,13 +55,20 @@ def raw_tools(name: str, runnable: Any) -> Iterator[tuple[str, BaseTool, bool]]:
     for place, part in parts(name, runnable):
         if isinstance(part, ToolNode):
             yield from ((place, tool, True) for tool in part.tools_by_name.values() if not isinstance(tool, GatedTool))
-            continue
-        for value in named(part):
-            if isinstance(value, BaseTool) and not isinstance(value, GatedTool):
-                yield place, value, False
-            elif isinstance(value, Pregel) and value is not part:
-                # An agent that a function runs by itself: nobody stands between it and its tools.
-                yield from ((place, tool, False) for _, tool, _ in raw_tools(place, value))
+        else:
+            yield from ((place, tool, False) for tool in _in_hand(part, {id(runnable)}))
+
+
+def _in_hand(runnable: Any, seen: set[int]) -> Iterator[BaseTool]:
+    """The tools that the author's functions name, also by an agent that they run: nobody stands between."""
+    for value in named(runnable):
+        if isinstance(value, BaseTool) and not isinstance(value, GatedTool):
+            yield value
+        elif isinstance(value, Pregel) and id(value) not in seen:
+            seen.add(id(value))
+            for _, part in parts("", value):
+                tools = part.tools_by_name.values() if isinstance(part, ToolNode) else _in_hand(part, seen)
+                yield from (tool for tool in tools if not isinstance(tool, GatedTool))
 
 
 def asks_models(runnable: Any) -> bool:
