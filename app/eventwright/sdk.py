@@ -5,6 +5,7 @@ from eventwright.sdk import Backoff, Judgement, On, Policy, Workflow, classify, 
 
 from eventwright.app.sending import send
 from eventwright.app.simulate import simulate
+from eventwright.graphs.check import check
 from eventwright.graphs.judgement import Judgement, choose, classify, draft
 from eventwright.graphs.workflow import On, Workflow
 from eventwright.guardrails.budgets import Budget
@@ -60,6 +61,7 @@ __all__ = [
     "as_langchain",
     "at_least",
     "at_most",
+    "check",
     "choose",
     "classify",
     "draft",

@@ -15,6 +15,7 @@ from tests.toolbox import DONE, agent_job, answers
 
 from eventwright.app.simulate import Simulation
 from eventwright.graphs.recorded_models import recorded_models
+from eventwright.guardrails.policy import review
 from eventwright.guardrails.rules import always
 from eventwright.queue.desk import UnfitDecision
 from eventwright.runs.records import JournalKind
@@ -102,6 +103,16 @@ class TestTheMiddlewaresQuestion:
         assert world.provider.done == []
         assert (await answers(run))[0][0] == "error"
         assert [entry for entry in await run.journal() if entry.kind is JournalKind.VERDICT]
+
+
+async def test_an_approval_by_somebody_who_may_not_decide_is_not_the_gates(world: World) -> None:
+    agent = asking_agent("batched", calls(("outside_post", {"text": "x"})))
+    policy = {"approve_when": always, "approval": review("Post?", approvers=["ann"])}
+    run = await world.start(agent_job(agent, post, look, **policy))
+    assert (await run.approve(by="bob")).state is RunState.PENDING_APPROVAL
+    assert world.provider.done == []
+    await run.approve(by="ann")
+    assert world.provider.done == [("post", "x")]
 
 
 async def test_an_approval_counts_for_the_call_with_the_defaults_that_nobody_wrote(world: World) -> None:

@@ -156,6 +156,26 @@ async def test_a_budget_is_asked_before_an_authors_model(world: World) -> None:
     assert len(scripted.asked) == 2
 
 
+async def test_tokens_of_the_process_model_are_counted_and_those_of_an_authors_model_cannot_be(world: World) -> None:
+    used = AIMessage("one", usage_metadata={"input_tokens": 30, "output_tokens": 40, "total_tokens": 70})
+    scripted, model = model_of("process", world, used, used)
+
+    async def node(state: Any) -> dict[str, Any]:
+        return {"log": [(await model.ainvoke(word)).content for word in ("a", "b")]}
+
+    for most, asked in ((20_000, 2), (1_000, 0)):
+        scripted.asked.clear()
+        scripted.script[:] = [used, used]
+        await world.start(job(chain(node=node), {"node": Policy(budgets=[Budget("tokens", most)])}))
+        assert len(scripted.asked) == asked
+    spent = {use.label: use.used for use in await world.store.budgets()}
+    assert sorted(spent.values())[-1] == 140
+
+    model = scripted
+    run = await (await world.start(job(chain(node=node), {"node": Policy(budgets=[Budget("tokens", 20_000)])}))).run()
+    assert "nobody can say how many tokens" in str(run.error)
+
+
 async def test_a_model_asked_synchronously_in_a_coroutine_is_refused(world: World) -> None:
     scripted = ScriptedModel(script=[AIMessage("one")])
 

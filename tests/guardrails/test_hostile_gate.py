@@ -11,11 +11,13 @@ from typing import Annotated, Any
 
 import pytest
 import sqlalchemy as sa
+from langgraph.graph import START
 from langgraph.types import interrupt
 from pydantic import AfterValidator, SecretStr
 from tests.outside import (
     ModelServer,
     Provider,
+    Trouble,
     World,
     a_model,
     a_world,
@@ -34,8 +36,8 @@ from eventwright.graphs.judgement import choose, draft
 from eventwright.graphs.workflow import On
 from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.policy import Policy, review
-from eventwright.guardrails.rules import above, always, at_most, from_person, two_people
-from eventwright.guardrails.verdicts import Denied
+from eventwright.guardrails.rules import above, always, at_most, from_person, from_record, two_people
+from eventwright.guardrails.verdicts import Denied, Rejected
 from eventwright.runs import schema
 from eventwright.runs.errors import MayNotDecide
 from eventwright.runs.states import Outcome, Reason, RunState
@@ -543,7 +545,92 @@ class TestABadDay:
         assert [name for name, _ in world.provider.done] == ["charge"]
 
 
+class TestWhatIsNoRecord:
+    @pytest.mark.parametrize("way", ["failed", "in doubt", "rejected", "withdrawn"])
+    async def test_of_ours_and_no_persons_word(self, world: World, way: str) -> None:
+        texts = iter(["ann"] if way != "withdrawn" else ["ann", "bob", "bob"])
+
+        async def asks(state: Any) -> dict[str, Any]:
+            with suppress(NotDone, Rejected):
+                if way == "failed":
+                    await look("ann")
+                else:
+                    await post("ann" if way != "withdrawn" else next(texts))
+            return {"log": ["asked"]}
+
+        async def sends(state: Any) -> dict[str, Any]:
+            return {"log": [await pay(Decimal(1), "ann")]}
+
+        async def beside(state: Any) -> dict[str, Any]:
+            interrupt("one?")
+            return {}
+
+        known = from_person("text", at="asks") | from_record(look, "to", at="asks") | from_record(post, "to", at="asks")
+        policies = {
+            "asks": Policy(tools=[look, post], approve_when=None if way in ("failed", "in doubt") else always),
+            "sends": Policy(tools=[pay], rules={pay: {"to": known}}),
+        }
+        graph = chain(asks=asks, sends=sends)
+        if way == "withdrawn":
+            graph.add_node("beside", beside)
+            graph.add_edge(START, "beside")
+        if way in ("failed", "in doubt"):
+            world.provider.troubles = [Trouble(NotDone("no")) if way == "failed" else Trouble(OSError("who knows"))]
+        run = await world.start(job(graph, policies))
+        match way:
+            case "in doubt":
+                await run.respond({"happened": True})
+            case "rejected":
+                await run.reject()
+            case "withdrawn":
+                [question] = [one for one in await run.reviews() if one.interrupt_id]
+                await run.answer(says("approve"), question.id)
+                await run.approve()
+        assert ended(await run.run()) == (RunState.FAILED, Reason.NOT_RETRYABLE)
+        assert not [call for call in world.provider.done if call[0] == "pay"]
+
+
 class TestErrorsMeanNo:
+    async def test_a_default_of_a_rules_second_parameter_is_the_authors(self, world: World) -> None:
+        def large(call: Any, relaxed: bool = False) -> bool:
+            return not relaxed and call.amount > 100
+
+        run = await world.start(one_node(tools=[pay], approve_when=large))
+        assert (await the_review(run)).arguments == {"amount": "500", "to": "ann"}
+
+    async def test_a_record_that_the_deployed_tool_cannot_read_parks_the_run(self, world: World) -> None:
+        """A node that takes it for a failure would do something else, though the call was made."""
+
+        def deployed(version: int) -> Any:
+            if version == 1:
+
+                @tool(writes="keyed", name="outside.charge", trusted=True)
+                async def charge(much: int = 1, *, call: Call) -> str:
+                    """Charge somebody."""
+                    return await call.use(Provider).do("charge", "", call, repeats=False)
+
+            else:
+
+                @tool(writes="keyed", name="outside.charge", trusted=True)
+                async def charge(much: int = 1, *, call: Call) -> int:  # type: ignore[misc]
+                    """Charge somebody."""
+                    return len(await call.use(Provider).do("charge", "", call, repeats=False))
+
+            async def node(state: Any) -> dict[str, Any]:
+                try:
+                    await charge()
+                except Exception:  # noqa: BLE001 - as authors do
+                    await post("charge it some other way")
+                interrupt("go on?")
+                return {}
+
+            return one_node(node, tools=[charge, post])
+
+        run = await world.start(deployed(1))
+        world.deploy(deployed(2))
+        assert ended(await world.take(run.run_id).approve()) == (RunState.FAILED, Reason.NONDETERMINISTIC)
+        assert [name for name, _ in world.provider.done] == ["charge"]
+
     async def test_a_stage_that_fails_denies(self, world: World) -> None:
         """A tool whose roles were tampered with makes the stage of labels fail."""
 

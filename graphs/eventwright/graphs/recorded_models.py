@@ -226,7 +226,7 @@ async def _settle(failed: Sequence[Question], questions: list[Question]) -> None
 def _prompt(prompt: str, llm_string: str) -> Prompt:
     messages = _messages(prompt)
     last = _words(messages[-1]) if messages else prompt
-    return Prompt.of(prompt, llm_string, len(messages) or 1, last)
+    return Prompt.of(prompt, llm_string, len(messages) or 1, last, own=True)
 
 
 def _messages(prompt: str) -> list[Any]:

@@ -26,7 +26,7 @@ from eventwright.tools.langchain_tools import as_langchain
 
 #: What the agent may call, for the policy of the node that it is.
 TOOLS = (help_centre.search, help_centre.read, payments.refunds_of)
-#: How often the agent's model may be asked. (A recursion limit of its own would be none: that of the outer graph holds.)
+#: How often the agent's model may be asked. A recursion limit of its own would not hold: that of the outer graph does.
 MOST_TURNS = 5
 #: Calls of its tools and its model in one run, for the policy.
 MOST_CALLS = 10

@@ -11,6 +11,7 @@ from eventwright.guardrails.verdicts import Stage, Verdict, allow
 from eventwright.runs.event import digest_of
 from eventwright.runs.records import Effect, Reservation
 from eventwright.runs.transaction import Transaction
+from eventwright.tools.chat_models import ChatAnswer
 from eventwright.tools.contract import MODELS
 from eventwright.tools.models import Answer
 
@@ -59,7 +60,7 @@ class Plan:
     def settle(self, tx: Transaction, effect: Effect, result: Any) -> None:
         """Let what the call came to be spent."""
         if self.reservations:
-            counted = isinstance(result, Answer) and result.counted
+            counted = isinstance(result, Answer | ChatAnswer) and result.counted
             tokens = result.input_tokens + result.output_tokens if counted else None
             spent = actual(self.reservations, tokens=tokens, cost=result.cost if counted else None)
             tx.settle(effect.run_id, _account(effect), spent, node=effect.node)

@@ -23,6 +23,7 @@ from eventwright.runs.records import (
     ReviewState,
     Run,
     Visit,
+    person,
 )
 from eventwright.runs.store import History, Store
 from eventwright.tools.contract import MODELS, Resources
@@ -167,9 +168,16 @@ class Segment:
         return found
 
     def approved_by_middleware(self, request: Request) -> bool:
-        """Whether one person approved exactly this call where LangChain's middleware asked, and that approval was not
-        used yet."""
-        here = [one for one in self.reviews.values() if one.node == request.node and one.state is ReviewState.DECIDED]
+        """Whether one person, who may, approved exactly this call where LangChain's middleware asked, and that approval
+        was not used yet."""
+        may = {person(name) for name in request.policy.approval.approvers}
+        here = [
+            one
+            for one in self.reviews.values()
+            if (one.node, one.state) == (request.node, ReviewState.DECIDED)
+            and one.decision is not None
+            and (not may or person(one.decision.by) in may)
+        ]
         call = (request.tool.name, request.node, digest_of(request.arguments))
         made = self.claimed.setdefault(call, set())
         made |= {

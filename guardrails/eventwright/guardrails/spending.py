@@ -13,6 +13,7 @@ from eventwright.guardrails.verdicts import OverBudget, Postponed, Stage, Verdic
 from eventwright.runs.errors import BudgetExceeded
 from eventwright.runs.records import DecisionType
 from eventwright.tools.building import Models
+from eventwright.tools.chat_models import chat
 from eventwright.tools.models import Estimate
 
 if TYPE_CHECKING:
@@ -106,5 +107,8 @@ def _estimate(gate: Gate, request: Request, *, economy: bool) -> Estimate | None
     """The most that a model's answer can come to; None for any other tool, and for a question that nobody can weigh."""
     if not request.tool.advises:
         return None
-    question = getattr(request.validated, "question", None)
-    return None if question is None else Models.of(gate.segment.resources).estimate(question, economy=economy)
+    models, asked = Models.of(gate.segment.resources), request.validated
+    if request.tool is chat:
+        # What a model that the author brought along may answer, and costs, nobody here knows.
+        return None if asked.own else models.estimate_chat(asked.size, economy=economy)  # type: ignore[attr-defined]
+    return models.estimate(asked.question, economy=economy)  # type: ignore[attr-defined]

@@ -188,7 +188,14 @@ class Models:
         Raises:
             ModelMisconfigured: there is no cheaper model.
         """
-        estimates = [self._estimate(model, question) for model in self._asked(economy=economy)]
+        return self._at_most(lambda model: request_for(model, question, logprobs=self.logprobs).tokens, economy=economy)
+
+    def estimate_chat(self, size: int, *, economy: bool = False) -> Estimate:
+        """The same for a conversation of so many bytes."""
+        return self._at_most(lambda _model: size, economy=economy)
+
+    def _at_most(self, read: Callable[[BaseChatModel], int], *, economy: bool) -> Estimate:
+        estimates = [self._estimate(model, read(model)) for model in self._asked(economy=economy)]
         unknown = next((one for one in estimates if one.cost is None), None)
         return Estimate(
             tokens=sum(one.tokens for one in estimates),
@@ -215,9 +222,8 @@ class Models:
             "a budget asks for a cheaper model and there is none: set EVENTWRIGHT_CHEAPER_MODEL, or Models(cheaper=...)"
         )
 
-    def _estimate(self, model: BaseChatModel, question: Question) -> Estimate:
+    def _estimate(self, model: BaseChatModel, read: int) -> Estimate:
         name, limit = model_name(model), answer_limit(model, self.max_tokens)
-        read = request_for(model, question, logprobs=self.logprobs).tokens
         cost = self.prices.at_most(name, read, limit)
         return Estimate(tokens=read + limit, cost=cost, currency=self.prices.currency, model=name)
 

@@ -143,7 +143,9 @@ def asked_by_the_gate() -> bool:
 
 
 @tool(name="model.chat")
-async def chat(prompt: str, settings: str, messages: int, size: int, last: str, *, call: Call) -> ChatAnswer:
+async def chat(
+    prompt: str, settings: str, messages: int, size: int, last: str, own: bool = False, *, call: Call
+) -> ChatAnswer:
     """Let a chat model answer a conversation."""
     return await _asks.get()(call)
 
@@ -158,6 +160,7 @@ class Prompt:
         messages: how many.
         size: bytes of both together: a model reads no more tokens than that.
         last: how the last message begins.
+        own: whether it is a model that the author brought along.
     """
 
     prompt: str
@@ -165,14 +168,15 @@ class Prompt:
     messages: int
     size: int
     last: str
+    own: bool = False
 
     @classmethod
-    def of(cls, conversation: str, settings: str, messages: int, last: str) -> Self:
+    def of(cls, conversation: str, settings: str, messages: int, last: str, *, own: bool = False) -> Self:
         """From the conversation as LangChain writes it, with what identifies model and parameters."""
         read = _as_asked(conversation).encode("utf-8", "replace")
         told = ADDRESS.sub("", settings).encode("utf-8", "replace")
         shown = last[:LONGEST_SHOWN].encode("utf-8", "replace").decode()
-        return cls(_digest(read), _digest(told), messages, len(read) + len(told), shown)
+        return cls(_digest(read), _digest(told), messages, len(read) + len(told), shown, own)
 
 
 def _as_asked(conversation: str) -> str:
