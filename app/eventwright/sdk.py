@@ -9,12 +9,13 @@ from eventwright.graphs.check import check
 from eventwright.graphs.judgement import Judgement, choose, classify, draft
 from eventwright.graphs.workflow import On, Workflow
 from eventwright.guardrails.budgets import Budget
-from eventwright.guardrails.detectors import Detector
+from eventwright.guardrails.detectors import CARD, IBAN, PERSONAL, Detector
 from eventwright.guardrails.policy import Backoff, DeadLetter, Policy, review
 from eventwright.guardrails.redaction import Redaction
 from eventwright.guardrails.rules import (
     ArgumentRule,
     Ask,
+    Facts,
     Rule,
     above,
     always,
@@ -33,8 +34,13 @@ from eventwright.runs.event import Event
 from eventwright.tools.chat_models import process_model
 from eventwright.tools.contract import Call, NotDone, Permanent, Role, ToolError, Undo, tool
 from eventwright.tools.langchain_tools import as_langchain, langchain_tool
+from eventwright.tools.model_tool import ask_model
+from eventwright.tools.secrets import Secrets
 
 __all__ = [
+    "CARD",
+    "IBAN",
+    "PERSONAL",
     "ArgumentRule",
     "Ask",
     "Backoff",
@@ -44,6 +50,7 @@ __all__ = [
     "Denied",
     "Detector",
     "Event",
+    "Facts",
     "Judgement",
     "NotDone",
     "On",
@@ -53,12 +60,14 @@ __all__ = [
     "Rejected",
     "Role",
     "Rule",
+    "Secrets",
     "ToolError",
     "Undo",
     "Workflow",
     "above",
     "always",
     "as_langchain",
+    "ask_model",
     "at_least",
     "at_most",
     "check",

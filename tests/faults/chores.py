@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, TypedDict
 
 from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, Send
 
 from eventwright.graphs.workflow import On, Workflow
 from eventwright.guardrails.policy import Backoff, Policy, review
@@ -44,7 +45,7 @@ class Provider:
         return [line for line in self.lines() if line["what"] == what and key in (None, line["key"])]
 
 
-@tool
+@tool(trusted=True)
 async def doze(seconds: float, call: Call) -> None:
     """Sleep, in company."""
     provider = call.use(Provider)
@@ -53,7 +54,7 @@ async def doze(seconds: float, call: Call) -> None:
     provider.record("woke", call)
 
 
-@tool(writes="keyed")
+@tool(writes="keyed", trusted=True)
 async def pay(seconds: float, call: Call) -> None:
     """Pay, once for a key."""
     await asyncio.sleep(seconds / 2)
@@ -66,7 +67,7 @@ async def posted(seconds: float, call: Call) -> str | None:
     return "posted" if call.use(Provider).find("post", call.idempotency_key) else None
 
 
-@tool(writes="verifiable", verify=posted)
+@tool(writes="verifiable", verify=posted, trusted=True)
 async def post(seconds: float, call: Call) -> str:
     """Post something that can be looked up."""
     await asyncio.sleep(seconds / 2)
@@ -75,7 +76,7 @@ async def post(seconds: float, call: Call) -> str:
     return "posted"
 
 
-@tool(writes="plain")
+@tool(writes="plain", trusted=True)
 async def shout(seconds: float, call: Call) -> None:
     """Shout; nobody can tell afterwards whether it was heard."""
     await asyncio.sleep(seconds / 2)
@@ -83,12 +84,19 @@ async def shout(seconds: float, call: Call) -> None:
     await asyncio.sleep(seconds / 2)
 
 
-@tool(writes="keyed")
+@tool(writes="keyed", trusted=True)
 async def stumble(call: Call) -> None:
     """Fail the first time."""
     call.use(Provider).record("stumble", call)
     if call.attempt == 1:
         raise NotDone("the first time fails")
+
+
+@tool
+async def hear(call: Call) -> float:
+    """Hear what somebody says; nobody knows who."""
+    call.use(Provider).record("hear", call)
+    return 0.0
 
 
 class State(TypedDict, total=False):
@@ -99,6 +107,10 @@ class State(TypedDict, total=False):
 async def nap(state: State) -> State:
     await doze(state["seconds"])
     return {"steps": ["nap"]}
+
+
+async def overhear(state: State) -> Command:
+    return Command(goto=Send("buy", {"seconds": await hear()}))
 
 
 async def buy(state: State) -> State:
@@ -164,4 +176,10 @@ hurrying = workflow(
     buy=may(pay, approve_when=always, approval=review(deadline=timedelta(seconds=0.5), default="approve")),
 )
 
-ALL: Sequence[Workflow] = (naps, chores, hogging, tripping, asking, hurrying)
+gossip = in_a_row(nap=nap)
+gossip.add_node("overhear", overhear)
+gossip.add_node("buy", buy)
+gossip.add_edge(START, "overhear")
+gossiping = workflow("gossiping", gossip, nap=may(doze), overhear=may(hear), buy=may(pay))
+
+ALL: Sequence[Workflow] = (naps, chores, hogging, tripping, asking, hurrying, gossiping)

@@ -84,6 +84,21 @@ class TestAWorkerThatIsKilled:
             assert service.ledger(what) == dict.fromkeys(ids, 1), what
         assert heir.returncode is None
 
+    @ON_SQLITE
+    async def test_what_it_heard_from_outside_stays_untrusted_elsewhere(self, service: Any, database_url: str) -> None:
+        """It is in no channel: it was sent, and the checkpoint that would say so was not written any more."""
+        killed = await service.start(**service.brisk)
+        async with service.app(**service.brisk) as app:
+            ids = await service.send(app, "gossiping", 3, seconds=1.0)
+            await service.eventually(lambda: len(service.ledger("hear")) == len(service.ledger("doze")) == 3)
+            await asyncio.sleep(0.3)
+            killed.kill()
+            async with service.working(**service.brisk):
+                await service.eventually(lambda: resting(service, app, ids))
+            asked = await app.store.reviews(state=ReviewState.OPEN, limit=100)
+            assert [(review.rule or {})["stage"] for review in asked] == ["labels"] * 3
+        assert service.ledger("pay") == {}
+
     @pytest.mark.soak
     @pytest.mark.parametrize("redis", ["shared", "none"])
     async def test_a_storm_of_kills_loses_and_doubles_nothing(self, service: Any, redis: str) -> None:

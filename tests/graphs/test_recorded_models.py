@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from pydantic import BaseModel
 from tests.outside import World, a_world, chain, ended, job, pay, post
 from tests.scripted import Hangs, Late, ScriptedModel, calls
 
+from eventwright.app.composition import open_app
+from eventwright.app.settings import Settings
 from eventwright.app.simulate import simulate
 from eventwright.graphs.recorded_models import LedgerCache, recorded_models
 from eventwright.graphs.workflow import Workflow
@@ -355,6 +358,13 @@ class TestTheCacheOfTheProcess:
             assert get_llm_cache() is inner
             assert isinstance(inner, LedgerCache)
         assert get_llm_cache() is mine
+
+    @pytest.mark.parametrize("works", [True, False])
+    async def test_is_there_in_a_process_that_works_and_gone_when_it_closes(self, tmp_path: Path, works: bool) -> None:
+        settings = Settings(home=tmp_path, redis_url="none")
+        async with open_app(settings, workflows=[], works=works):
+            assert isinstance(get_llm_cache(), LedgerCache) is works
+        assert get_llm_cache() is None
 
     async def test_outside_of_nodes_is_the_cache_that_was_there_before(self) -> None:
         scripted = ScriptedModel(script=list(map(AIMessage, "abc")))

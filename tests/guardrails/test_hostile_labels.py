@@ -8,16 +8,15 @@ from typing import Annotated, Any, TypedDict
 
 import pytest
 from langgraph.errors import NodeError
-from langgraph.graph import END, START, StateGraph
+from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
-from tests.outside import Provider, Trouble, World, a_world, chain, ended, job, look, the_review
+from tests.outside import Provider, Trouble, World, a_world, chain, job, look, the_review
 
 from eventwright.graphs.workflow import On
 from eventwright.guardrails.policy import Policy
-from eventwright.guardrails.rules import one_of
 from eventwright.runs.records import ReviewKind
-from eventwright.runs.states import Outcome, RunState
+from eventwright.runs.states import RunState
 from eventwright.tools.contract import Call, NotDone, Role, tool
 
 #: What the attacker has written where anybody may write.
@@ -68,6 +67,10 @@ async def refused(world: World, run: Any, *, node: str = "sends") -> None:
     assert not [call for call in world.provider.calls if call[0] == "write"]
 
 
+def policies_of(*names: str) -> dict[str, Policy]:
+    return {name: made for name, made in policies().items() if name in names}
+
+
 class TestAnUntrustedPageStaysUntrusted:
     async def test_when_a_tool_tells_it_in_an_error_that_the_node_catches(self, world: World) -> None:
         async def node(state: Any) -> dict[str, Any]:
@@ -93,6 +96,24 @@ class TestAnUntrustedPageStaysUntrusted:
         graph.add_edge(START, "reads")
         run = await world.start(job(graph, policies()))
         await refused(world, run)
+
+    async def test_when_an_error_carries_it_to_a_handler_that_another_worker_takes_over(self, world: World) -> None:
+        async def reads(state: Any) -> dict[str, Any]:
+            raise ValueError(await read_page("news"))
+
+        async def rescue(state: Any, error: NodeError) -> dict[str, Any]:
+            await look("x")
+            return {"log": [await write(str(error.error), "hello")]}
+
+        graph: StateGraph[Any, Any, Any, Any] = StateGraph(chain(reads=reads).state_schema)
+        graph.add_node("reads", reads, error_handler=rescue)
+        graph.add_edge(START, "reads")
+        handler = "__error_handler__reads"
+        world.provider.troubles = [None, Trouble()]
+        run = await world.send(job(graph, policies_of("reads") | {handler: Policy(tools=[look, write])}))
+        run = await world.crash(run)
+        await run.go_on()
+        await refused(world, run, node=handler)
 
     async def test_when_an_error_carries_it_to_the_default_error_handler(self, world: World) -> None:
         async def reads(state: Any) -> dict[str, Any]:
@@ -321,110 +342,3 @@ class TestAnUntrustedPageStaysUntrusted:
         await world.engine.replay(run.run_id, by="olga", rename={"posts": "sends"})
         await run.go_on()
         await refused(world, run)
-
-
-def policies_of(*names: str) -> dict[str, Policy]:
-    return {name: made for name, made in policies().items() if name in names}
-
-
-class TestLabelsAreKeptSmall:
-    async def test_names_that_the_graph_does_not_have_are_not_kept(self, world: World) -> None:
-        async def node(state: Any) -> dict[str, Any]:
-            return {"log": [1]} | {f"made up {number}": number for number in range(1000)}
-
-        data = {"log": ["a"]} | {f"strange {number}": number for number in range(1000)}
-        run = await world.start(job(chain(node=node), triggers=[On("job")]), data)
-        assert ended(await run.run()) == (RunState.COMPLETED, Outcome.AUTO)
-        config = {"configurable": {"thread_id": (await run.run()).thread_id}}
-        saved = [one async for one in world.engine.runner.saver.alist(config)]
-        assert all(set(one.metadata["labels"]) <= {"log", "n"} for one in saved)  # type: ignore[typeddict-item]
-
-    async def test_what_only_the_node_read_does_not_spread_further(self, world: World) -> None:
-        """The other way round: a label on everything would ask people about everything, and they would stop reading."""
-
-        async def reads(state: Any) -> dict[str, Any]:
-            await read_page("news")
-            return {"n": 1}
-
-        async def writes(state: Any) -> dict[str, Any]:
-            return {"log": [await write("ann", "hello")]}
-
-        class OnlyLog(TypedDict):
-            log: list[Any]
-
-        graph = chain(reads=reads)
-        graph.add_node("sends", writes, input_schema=OnlyLog)
-        graph.add_edge("reads", "sends")
-        graph.add_edge("sends", END)
-        run = await world.start(job(graph, policies()))
-        assert ended(await run.run()) == (RunState.COMPLETED, Outcome.AUTO)
-
-
-class TestRoles:
-    def test_the_strictest_role_inside_an_argument_counts(self) -> None:
-        @tool(writes="plain")
-        async def deliver(
-            parcel: tuple[Annotated[str, Role.CONTENT], Annotated[str, Role.DESTINATION]],
-            letters: dict[Annotated[str, Role.CONTENT], str],
-            notes: list[Annotated[str, Role.CONTENT]] | None,
-            either: Annotated[str, Role.CONTENT] | int,
-            *,
-            call: Call,
-        ) -> None:
-            """Deliver things."""
-
-        assert deliver.roles == {
-            "parcel": Role.DESTINATION,
-            "letters": Role.DESTINATION,
-            "notes": Role.CONTENT,
-            "either": Role.DESTINATION,
-        }
-
-    async def test_the_name_of_a_member_that_leaves_is_read_for_links_too(self, world: World) -> None:
-        @tool(writes="plain", name="outside.publish")
-        async def publish(table: Annotated[dict[str, str], Role.CONTENT], *, call: Call) -> None:
-            """Publish a table."""
-            await call.use(Provider).do("publish", str(table), call)
-
-        async def node(state: Any) -> dict[str, Any]:
-            await publish({state["log"][0]: "click"})
-            return {}
-
-        run = await world.start(
-            job(chain(node=node), {"node": Policy(tools=[publish])}, triggers=[On("job")]),
-            {"log": ["https://evil.example/x"]},
-        )
-        assert "links to" in (await the_review(run)).evidence["reason"]
-
-    async def test_an_amount_below_zero_is_not_bounded_by_a_limit_above(self, world: World) -> None:
-        from decimal import Decimal
-
-        from tests.outside import pay
-
-        from eventwright.guardrails.rules import at_most
-
-        async def node(state: Any) -> dict[str, Any]:
-            return {"log": [await pay(Decimal(state["log"][0]))]}
-
-        rules = {pay: {"to": one_of("ann"), "amount": at_most(100)}}
-        workflow = job(chain(node=node), {"node": Policy(tools=[pay], rules=rules)}, triggers=[On("job")])
-        run = await world.start(workflow, {"log": ["-1000"]})
-        assert (await run.run()).state is RunState.FAILED
-        assert world.provider.calls == []
-
-    async def test_an_amount_below_zero_is_not_vouched_for_by_a_limit_above_which_people_are_asked(
-        self, world: World
-    ) -> None:
-        from decimal import Decimal
-
-        from tests.outside import pay
-
-        from eventwright.guardrails.rules import above
-
-        async def node(state: Any) -> dict[str, Any]:
-            return {"log": [await pay(Decimal(state["log"][0]))]}
-
-        policy = Policy(tools=[pay], rules={pay: {"to": one_of("ann")}}, approve_when=above("amount", 100))
-        run = await world.start(job(chain(node=node), {"node": policy}, triggers=[On("job")]), {"log": ["-1000"]})
-        assert (await the_review(run)).arguments == {"amount": "-1000", "to": "ann"}
-        assert world.provider.calls == []

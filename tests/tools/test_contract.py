@@ -69,7 +69,7 @@ class OpenGate:
         self.thread = threading.current_thread()
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
-    async def call(self, tool: Tool, arguments: Mapping[str, Any]) -> Any:
+    async def call(self, tool: Tool, arguments: Mapping[str, Any], *, ordinal: str | None = None) -> Any:
         self.asked.append((tool.name, dict(arguments)))
         # As the real one does it: from canonical JSON.
         jsonable = tool.arguments(**arguments).model_dump(mode="json")

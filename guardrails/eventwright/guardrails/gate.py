@@ -185,12 +185,10 @@ class Gate:
         if earlier is not None and earlier.state is not EffectState.FAILED:
             if earlier.requested_digest != digest_of(request.arguments):
                 raise Nondeterministic(tool.name, request.key)
-            settled = await ledger.settle_earlier(self.segment, request, earlier)
+            approved = ledger.begun(request, earlier)
+            settled = await ledger.settle_earlier(self.segment, approved, earlier)
             if settled is not ledger.AGAIN:
                 return settled
-            # It was approved when it was first begun; that approval holds for the repeat.
-            canonical, validated = validate(tool, earlier.arguments)
-            approved = replace(request, arguments=canonical, validated=validated)
         else:
             approved = await self._as_shown(await self._permitted(request))
         call = spending.spend(self, approved, request)
@@ -203,7 +201,7 @@ class Gate:
             return request
         arguments, validated = validate(request.tool, request.arguments)
         if arguments != request.arguments or validated != request.validated:
-            reason = "the arguments are others when they are read again; a rule has changed them, or a type does not keep them"
+            reason = "read again, the arguments are others: a rule has changed them, or a type does not keep them"
             verdict = Verdict(kind=VerdictKind.DENY, stage=Stage.SCHEMA, rule="arguments", reason=reason)
             raise await self.denial(request.tool, verdict)
         return replace(request, validated=validated)
@@ -265,14 +263,18 @@ class Gate:
     async def _permitted(self, request: Request, *, editors: Sequence[str] = ()) -> Request:
         """The request as every stage, and every person who was asked, lets it pass; raises Denied, Paused or Rejected.
 
-        Reviews about this very call decide, whatever the rules say by now: what was asked is not asked away. Only a
-        denial still holds.
+        Reviews about this very call decide, whatever the approval rule would say by now: it is not looked at again.
+        Only a denial by another stage still holds.
         """
-        verdicts = [stages.look(stage, request) for stage in stages.LOOKING if self._on(stage)]
+        reviews = self.segment.take_reviews(request.digest, request.key)
+        verdicts = [
+            stages.look(stage, request)
+            for stage in stages.LOOKING
+            if self._on(stage) and not (reviews and stage is Stage.APPROVAL)
+        ]
         for verdict in verdicts:
             await self._heed(request.tool, verdict)
         request = replace(request, verdicts=(*request.verdicts, *verdicts))
-        reviews = self.segment.take_reviews(request.digest, request.key)
         if reviews:
             return await self._decided(request, reviews, editors)
         asks = [verdict for verdict in verdicts if verdict.kind is VerdictKind.ASK]

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from pydantic import BaseModel
 
 from eventwright.guardrails.plan import Plan
+from eventwright.guardrails.request import Request, validate
 from eventwright.guardrails.segment import Segment
-from eventwright.guardrails.verdicts import Paused, Stage, allow
+from eventwright.guardrails.verdicts import Nondeterministic, Paused, Stage, allow
 from eventwright.runs.errors import storable
 from eventwright.runs.event import digest_of, new_id
 from eventwright.runs.records import (
@@ -30,9 +31,6 @@ from eventwright.runs.transaction import Transaction
 from eventwright.tools.contract import Call, NotDone, Permanent, ToolClass, Unusable
 from eventwright.tools.models import ModelAnswerInvalid, ModelRefused, Question
 
-if TYPE_CHECKING:
-    from eventwright.guardrails.request import Request
-
 #: The call may, or must, be made again.
 AGAIN: Final = object()
 _STAGES = list(Stage)
@@ -42,10 +40,32 @@ PATIENCE = 0.05
 JOURNALLED = 4096
 
 
-async def settle_earlier(segment: Segment, request: Request, earlier: Effect) -> Any:
-    """What an earlier call in this place means now: its result, or AGAIN. Raises Paused if only a person can tell."""
+def begun(request: Request, earlier: Effect) -> Request:
+    """The call as it was begun earlier in this place, perhaps as a person edited it. It was approved then, and that
+    approval holds for a repeat. Raises Nondeterministic if the tool does not take that any more."""
     if earlier.state is EffectState.DONE:
-        return request.tool.load(earlier.result) if earlier.error is None else None
+        return request
+    try:
+        arguments, validated = validate(request.tool, earlier.arguments)
+    except ValueError as error:
+        why = f"{earlier.tool} does not take the arguments of its recorded call any more: {error}"
+        raise Nondeterministic(earlier.tool, earlier.key, why) from error
+    return replace(request, arguments=arguments, validated=validated)
+
+
+async def settle_earlier(segment: Segment, request: Request, earlier: Effect) -> Any:
+    """What an earlier call in this place means now: its result, or AGAIN.
+
+    Raises:
+        Paused: only a person can tell.
+        Nondeterministic: the tool returns something else now than what is on record.
+    """
+    if earlier.state is EffectState.DONE:
+        try:
+            return request.tool.load(earlier.result) if earlier.error is None else None
+        except ValueError as error:
+            why = f"{earlier.tool} does not return what is on record any more: {error}"
+            raise Nondeterministic(earlier.tool, earlier.key, why) from error
     if earlier.state is EffectState.IN_DOUBT:
         return await _resolve_doubt(segment, request, earlier)
     match request.tool.tool_class:

@@ -133,7 +133,7 @@ class Policy:
     def __post_init__(self) -> None:
         strangers = [tool for tool in self.tools if not isinstance(tool, Tool)]
         if strangers:
-            raise TypeError(f"Policy(tools=...) takes tools made by @tool, not {strangers[0]!r}")
+            raise TypeError(f"Policy(tools=...) takes tools made by @tool or langchain_tool(), not {strangers[0]!r}")
         if DecisionType.RESPOND in self.approval.allowed:
             raise ValueError("approval: a call is approved, edited or rejected; respond would be none of these")
         if DecisionType.EDIT in self.otherwise.allowed:

@@ -190,7 +190,9 @@ class Rule:
 
     @cached_property
     def _takes_facts(self) -> bool:
-        return len(inspect.signature(self.test).parameters) > 1
+        # A parameter with a default is the author's own: `lambda call, limit=limit: ...`.
+        needed = [one for one in inspect.signature(self.test).parameters.values() if one.default is one.empty]
+        return len(needed) > 1
 
     def asks(self, arguments: BaseModel, facts: Facts | None = None) -> Ask | None:
         """Why people must be asked and how many, or None."""

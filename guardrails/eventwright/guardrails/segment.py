@@ -161,6 +161,9 @@ class Segment:
         ]
         owners = {review.id: review.consumed_by or self.taken.get(review.id) for review in about}
         mine = [review for review in about if owners[review.id] == key]
+        if any(review.decision is not None and review.decision.type is not DecisionType.APPROVE for review in mine):
+            # A no, or an edit, was all that this call needed; the others are about the next one like it.
+            return mine
         free = [review for review in about if owners[review.id] is None]
         found = [*mine, *sorted(free, key=lambda review: review.decision is None)]
         found = found[: max((review.people for review in found), default=0)]

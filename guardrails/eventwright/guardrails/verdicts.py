@@ -101,11 +101,10 @@ class Postponed(BaseException):
 
 
 class Nondeterministic(BaseException):
-    """A replayed node asked for another call than the first time, in the same place: nothing is called. No node may
-    swallow this."""
+    """A replayed node asked for another call than the first time, in the same place, or the record of it does not fit
+    the tool any more: nothing is called. No node may swallow this."""
 
-    def __init__(self, tool: str, key: str) -> None:
+    def __init__(self, tool: str, key: str, why: str | None = None) -> None:
         self.tool, self.key = tool, key
-        super().__init__(
-            f"on replay the node called {tool} with other arguments than before; nothing was called, the record stays"
-        )
+        why = why or f"on replay the node called {tool} with other arguments than before"
+        super().__init__(f"{why}; nothing was called, the record stays")

@@ -39,6 +39,7 @@ from eventwright.runs.records import (
     ReviewState,
     Run,
     StoredEvent,
+    person,
 )
 from eventwright.runs.states import RunState
 
@@ -321,7 +322,10 @@ def _deciders(review: Review, agreed: Sequence[str]) -> Iterable[tuple[str, Rend
     if review.people > 1:
         yield "people", Text(people(review, agreed))
     if review.approvers:
-        yield "may decide", Text(line(", ".join(review.approvers)))
+        barred = {person(name) for name in review.barred}
+        free = [name for name in review.approvers if person(name) not in barred]
+        few = "" if len(free) >= review.people else ": too few to agree, it can only be rejected"
+        yield "may decide", Text(f"{line(', '.join(free)) or 'nobody'}{few}")
     if review.barred:
         yield "may not", Text(line(", ".join(review.barred)))
 

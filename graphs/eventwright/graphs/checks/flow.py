@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 from langgraph.constants import START
 
@@ -92,7 +92,7 @@ class Flow:
     @cached_property
     def _made(self) -> Mapping[str, Origins]:
         """What a node's own tools return."""
-        return {node: self._bits(lambda origin, node=node: origin.node == node) for node in self._ways.nodes}
+        return {node: self._bits(partial(_of_node, node)) for node in self._ways.nodes}
 
     @cached_property
     def _reads(self) -> Mapping[str, frozenset[str]]:
@@ -127,3 +127,7 @@ def _among(held: Mapping[str, Origins], channels: frozenset[str]) -> Origins:
     for channel in channels & held.keys():
         found |= held[channel]
     return found
+
+
+def _of_node(node: str, origin: Origin) -> bool:
+    return origin.node == node

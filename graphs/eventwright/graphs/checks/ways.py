@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 from langgraph._internal._runnable import coerce_to_runnable
 from langgraph.constants import END, START
@@ -105,7 +105,8 @@ class Ways:
             handler = spec.error_handler_node or (DEFAULT_HANDLER if default and not spec.is_error_handler else None)
             exits += [Exit(name, (handler,), by=ERROR)] if handler else []
         if default is not None:
-            exits += _commands(DEFAULT_HANDLER, coerce_to_runnable(default, name=None, trace=False), (), everywhere)
+            handles = coerce_to_runnable(cast(Any, default), name=None, trace=False)
+            exits += _commands(DEFAULT_HANDLER, handles, (), everywhere)
         return cls(nodes, exits)
 
     def exits(self, node: str) -> Sequence[Exit]:

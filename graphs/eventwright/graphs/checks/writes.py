@@ -50,11 +50,12 @@ def _steered(ways: Ways, untrusted: Flow, node: str, tool: Tool, free: Sequence[
         why = f"untrusted data decides whether {tool.name} is called, and nothing bounds {_and(free)}"
     if decision is not None:
         why += f". {_branch(decision, untrusted.decided_on(decision))}"
+    rules = ", ".join(f"{name!r}: …" for name in free)
     yield Finding(
         Kind.UNBOUNDED_WRITE,
         node,
         why,
-        f"bound it with Policy(rules={{{tool.name}: {{{free[0]!r}: …}}}}) or an approval rule that vouches for it, or "
+        f"bound it with Policy(rules={{{tool.name}: {{{rules}}}}}) or an approval rule that vouches for it, or "
         "have every call approved: approve_when=always",
         path,
     )
