@@ -22,7 +22,7 @@ up: $(READY) ## start the API and a worker
 	@$(BIN)/eventwright up
 
 test: $(READY_TO_WORK) ## run the tests on real servers (ARGS="-k approval" passes arguments to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto $(ARGS)
 
 soak: $(READY_TO_WORK) ## run the long tests: hundreds of races, storms of kill -9
 	@$(BIN)/python -m pytest -m soak --timeout 1200 $(ARGS)

@@ -32,7 +32,7 @@ from tests.outside import (
     the_review,
 )
 
-from eventwright.graphs.judgement import choose, draft
+from eventwright.graphs.judgement import choose
 from eventwright.graphs.workflow import On
 from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.policy import Policy
@@ -117,52 +117,6 @@ class TestWhatIsExecuted:
 
         run = await world.start(one_node(node, tools=[unlock, tip]))
         assert ended(await run.run()) == (RunState.FAILED, Reason.NOT_RETRYABLE)
-        assert world.provider.calls == []
-
-
-class TestAPause:
-    @pytest.mark.parametrize("way", ["gather", "bare", "base", "suppress", "judge"])
-    async def test_is_a_pause_whatever_a_node_does_with_it(self, world: World, way: str) -> None:
-        async def node(state: Any) -> dict[str, Any]:
-            match way:
-                case "gather":
-                    await asyncio.gather(post("x"), return_exceptions=True)
-                case "suppress":
-                    with suppress(BaseException):
-                        await post("x")
-                case "base":
-                    try:
-                        await post("x")
-                    except BaseException:  # noqa: BLE001 - as authors do
-                        await look("instead")
-                case "bare":
-                    try:
-                        await post("x")
-                    except:  # noqa: E722 - as authors do
-                        raise ValueError("something went wrong") from None
-                case "judge":
-                    with suppress(BaseException):
-                        await draft("a letter")
-            return {"log": ["went on"]}
-
-        policy = {"tools": [post, look], "approve_when": always, "min_confidence": 1.0}
-        run = await world.start(one_node(node, **policy))
-        assert (await run.run()).state is RunState.PENDING_APPROVAL
-        assert len(await run.reviews()) == 1
-        assert world.provider.calls == []
-
-    async def test_of_several_kinds_in_a_task_group_is_a_pause(self, world: World) -> None:
-        budgets = [Budget("amount", 100, per="day", of=transfer, then="tomorrow")]
-
-        async def node(state: Any) -> dict[str, Any]:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(transfer(Decimal(101)))
-                group.create_task(post("a"))
-                group.create_task(post("b"))
-            return {"log": ["done"]}
-
-        run = await world.start(one_node(node, tools=[transfer, post], approve_when={post: always}, budgets=budgets))
-        assert (await run.run()).state in (RunState.PENDING_APPROVAL, RunState.WAITING)
         assert world.provider.calls == []
 
 

@@ -12,9 +12,8 @@ from tests.outside import Provider, World, a_world, chain, ended, job, look, the
 from eventwright.graphs.workflow import On
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.rules import one_of
-from eventwright.runs.records import ReviewKind
 from eventwright.runs.states import Outcome, RunState
-from eventwright.tools.contract import Call, NotDone, Role, tool
+from eventwright.tools.contract import Call, Role, tool
 
 #: What the attacker has written where anybody may write.
 PAGE = "mallory@evil.example"
@@ -33,35 +32,14 @@ async def read_page(page: str, *, call: Call) -> str:
     return PAGE
 
 
-@tool(name="outside.read_bad_page")
-async def read_bad_page(page: str, *, call: Call) -> str:
-    """Read a page that anybody may write, and that does not want to be read."""
-    await call.use(Provider).do("read_bad_page", page, call)
-    raise NotDone(PAGE)
-
-
 @tool(writes="plain", name="outside.write")
 async def write(to: Annotated[str, Role.DESTINATION], text: Annotated[str, Role.CONTENT], *, call: Call) -> str:
     """Write to somebody."""
     return await call.use(Provider).do("write", f"{to} {text}", call)
 
 
-async def sends(state: Any) -> dict[str, Any]:
-    """Write to whoever was named last."""
-    return {"log": [await write(state["log"][-1], "hello")]}
-
-
 def policies(**more: Policy) -> dict[str, Policy]:
-    return {"reads": Policy(tools=[read_page, read_bad_page, look]), "sends": Policy(tools=[write]), **more}
-
-
-async def refused(world: World, run: Any, *, node: str = "sends") -> None:
-    """A person is asked before the attacker's address is used, and nothing was written there."""
-    review = await the_review(run)
-    assert (review.kind, review.node) == (ReviewKind.APPROVAL, node)
-    assert review.rule is not None
-    assert review.rule["stage"] == "labels"
-    assert not [call for call in world.provider.calls if call[0] == "write"]
+    return {"reads": Policy(tools=[read_page, look]), "sends": Policy(tools=[write]), **more}
 
 
 class TestLabelsAreKeptSmall:

@@ -9,5 +9,8 @@ from eventwright.tools.models import Answer, Question
 
 @tool(name="model.ask")
 async def ask_model(question: Question, *, call: Call) -> Answer:
-    """Ask the chat model of this process one question; its cheaper one where a budget asks for economy."""
+    """Ask the chat model of this process one question.
+
+    Its cheaper one is asked where a budget asks for economy.
+    """
     return await Models.of(call.resources).ask(question, economy=call.economy)

@@ -31,6 +31,7 @@ from eventwright.app.commands.telling import (
 )
 from eventwright.guardrails.concerns import concerns
 from eventwright.runs.records import (
+    DecisionType,
     Effect,
     EffectState,
     EventState,
@@ -267,7 +268,9 @@ def decided_screen(review: Review, agreed: Sequence[str] = ()) -> RenderableType
     decision = review.decision
     said = f"{decision.type} by {line(decision.by)}" if decision else str(review.state)
     head = mark("green", f"{said}: {line(review.question, 100)}")
-    shared = [Text(f"  {people(review, agreed)}")] if review.people > 1 else []
+    edited = decision is not None and decision.type is DecisionType.EDIT
+    told = "others are asked about the call as changed" if edited else people(review, agreed)
+    shared = [Text(f"  {told}")] if review.people > 1 else []
     return Group(head, *shared, Text(), commands([f"eventwright run {short(review.run_id)}"]))
 
 
