@@ -183,7 +183,7 @@ support = Subject(
         "guard off too",
         Goal.NAME: "as G1",
         Goal.DESTINATION: "no model says whom to write to: the address comes from the account book or from a person",
-        Goal.LOOP: "the research agent ends after twelve steps, with the guard off too; nothing else repeats",
+        Goal.LOOP: "the research agent ends after a few turns, with the guard off too; nothing else repeats",
         Goal.MEMORY: "nothing is remembered",
         Goal.SMUGGLE: "the code names every argument of a write",
         Goal.URL: "nothing is fetched",

@@ -176,5 +176,10 @@ class TestNamesOfNothing:
         assert found(flow(graph, budgets=[budget], act=Policy(tools=[look_up]))) == [("names_nothing", None)]
         assert check(flow(graph, budgets=[Budget("tokens", 9), Budget("calls", 9, of=ask_model)])) == []
 
+    def test_a_budget_that_ends_in_prepared_content_which_nobody_gave(self) -> None:
+        budget = Budget("tokens", 9, then="fallback")
+        assert found(one(tools=[look_up], budgets=[budget])) == [("names_nothing", "act")]
+        assert check(one(tools=[look_up], budgets=[budget], fallback="Thank you.")) == []
+
     def test_a_rule_for_an_argument_of_a_read_is_well(self) -> None:
         assert check(one(tools=[look_up], rules={look_up: {"email": matches(".*@example.org")}})) == []

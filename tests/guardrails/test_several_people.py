@@ -11,8 +11,8 @@ from tests.outside import World, a_world, chain, ended, job, pay, says
 
 from eventwright.graphs.workflow import On
 from eventwright.guardrails.policy import Policy, review
-from eventwright.guardrails.rules import above, always, two_people
-from eventwright.queue.desk import ReviewClosed
+from eventwright.guardrails.rules import above, always, at_most, one_of, two_people
+from eventwright.queue.desk import ReviewClosed, UnfitDecision
 from eventwright.runs.errors import MayNotDecide
 from eventwright.runs.records import DecisionType, ReviewState
 from eventwright.runs.states import Outcome, RunState
@@ -89,6 +89,18 @@ class TestSeveralPeople:
         run = await world.start(by_two())
         assert (await answered(run, "edit", "ann", arguments={"amount": "50", "to": "ann"})).state is RunState.COMPLETED
         assert world.provider.done == [("pay", "50 ann")]
+
+    async def test_an_edit_that_a_rule_would_deny_is_refused_and_the_question_stays_open(self, world: World) -> None:
+        rules = {pay: {"to": one_of("ann"), "amount": at_most(1000)}}
+        run = await world.start(by_two(rules=rules, approve_when=always))
+        for wrong, why in (
+            ({"amount": "1001", "to": "ann"}, "amount is not at most 1000"),
+            ({"amount": "1", "to": "eve"}, "to is not one of ann"),
+        ):
+            with pytest.raises(UnfitDecision, match=why):
+                await answered(run, "edit", "ann", arguments=wrong)
+        await answered(run, "edit", "ann", arguments={"amount": "1000", "to": "ann"})
+        assert world.provider.done == [("pay", "1000 ann")]
 
     async def test_an_edit_of_an_edit_bars_both_editors(self, world: World) -> None:
         run = await world.start(by_two())

@@ -75,7 +75,8 @@ class Budget:
         of: the only tool that is counted; by default every tool, for tokens and cost every model.
         by: arguments of `of`, each of whose values has a budget of its own; texts that differ only in case, spaces or
             invisible characters are one value.
-        then: what becomes of the call that wants more than is left, one of `ENDS`.
+        then: what becomes of the call that wants more than is left, one of `ENDS`. `fallback` is for judgements
+            (`classify`, `choose`, `draft`), whose node has a `Policy(fallback=...)`; any other call is denied.
 
     Raises:
         BadBudget: it could not be kept, or not be understood.

@@ -225,12 +225,20 @@ class _Records:
     segment: Segment
 
     def __iter__(self) -> Iterator[Record]:
-        for effect in self.segment.effects.values():
-            if effect.state is EffectState.DONE and effect.tool in self.segment.setting.trusted_tools:
-                yield Record(effect.tool, effect.node, effect.result)
-        for review in self.segment.reviews.values():
-            if review.state is ReviewState.DECIDED and review.decision is not None:
-                yield Record("", review.node, _said(review, review.decision))
+        segment = self.segment
+        return records_of(segment.effects.values(), segment.reviews.values(), segment.setting.trusted_tools)
+
+
+def records_of(
+    effects: Iterable[Effect], reviews: Iterable[Review], trusted_tools: Collection[str]
+) -> Iterator[Record]:
+    """What of a run's past argument rules may rely on."""
+    for effect in effects:
+        if effect.state is EffectState.DONE and effect.tool in trusted_tools:
+            yield Record(effect.tool, effect.node, effect.result)
+    for review in reviews:
+        if review.state is ReviewState.DECIDED and review.decision is not None:
+            yield Record("", review.node, _said(review, review.decision))
 
 
 @dataclass(frozen=True, kw_only=True)

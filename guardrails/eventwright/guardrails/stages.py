@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.request import Request
+from eventwright.guardrails.rules import Facts
 from eventwright.guardrails.text import foreign_links
 from eventwright.guardrails.verdicts import Stage, Verdict, VerdictKind, allow
 from eventwright.tools.contract import Role, Tool
@@ -25,6 +28,19 @@ def capability(policy: Policy, node: str, tool: Tool) -> Verdict:
         return allow(Stage.CAPABILITY, "tools")
     reason = f"the policy of node {node!r} does not name this tool; add it to Policy(tools=[...])"
     return Verdict(kind=VerdictKind.DENY, stage=Stage.CAPABILITY, rule="tools", reason=reason)
+
+
+def unfit_argument(policy: Policy, tool: Tool, validated: BaseModel, facts: Facts) -> str | None:
+    """The first argument that its rule does not allow, with the rule, in words; None if there is none. A rule that
+    fails allows nothing."""
+    for name, rule in policy.rules.get(tool, {}).items():
+        try:
+            allowed = rule.allows(getattr(validated, name), facts)
+        except Exception:  # noqa: BLE001 - the author's rule may raise anything, and anything means no
+            allowed = False
+        if allowed is not True:
+            return f"{name} is not {rule.name}"
+    return None
 
 
 def arguments(request: Request) -> Verdict:

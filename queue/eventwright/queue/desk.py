@@ -10,9 +10,12 @@ from jsonschema import Draft202012Validator
 from eventwright.graphs.workflow import UnknownWorkflow, Workflows
 from eventwright.guardrails.middleware import Asked
 from eventwright.guardrails.request import brief, validate
+from eventwright.guardrails.rules import Facts
+from eventwright.guardrails.segment import records_of
+from eventwright.guardrails.stages import unfit_argument
 from eventwright.runs.errors import DecisionRefused, EventwrightError
 from eventwright.runs.event import canonical
-from eventwright.runs.records import Decision, DecisionType, Review, ReviewKind, ReviewState
+from eventwright.runs.records import Decision, DecisionType, Review, ReviewKind, ReviewState, Run
 from eventwright.runs.store import Store
 from eventwright.tools.contract import Tool
 
@@ -81,6 +84,8 @@ class Desk:
             return _answer_again(review, decision, await self._next(review))
         run = await self._store.run(review.run_id)
         self._check(review, decision, run.version)
+        if decision.type is DecisionType.EDIT:
+            await self._check_rules(review, decision.arguments or {}, run)
         try:
             async with self._store.write() as tx:
                 tx.decide(review, decision)
@@ -154,6 +159,19 @@ class Desk:
                 raise UnfitDecision(review, brief(error)) from error
         elif review.response_schema is not None and review.kind is ReviewKind.APPROVAL:
             _check_schema(review, arguments, review.response_schema)
+
+    async def _check_rules(self, review: Review, arguments: dict[str, Any], run: Run) -> None:
+        """An edit that the gate would deny is refused while its editor can still mend it."""
+        tool = self._tool(review, run.version)
+        if tool is None:
+            return
+        workflow, history = self._workflows.get(run.workflow, run.version), await self._store.history(run.id)
+        _, validated = validate(tool, arguments)
+        records = list(records_of(history.effects.values(), history.reviews, workflow.trusted_tools()))
+        facts = Facts(records=records, arguments=validated.__dict__)
+        problem = unfit_argument(workflow.policy(review.node), tool, validated, facts)
+        if problem is not None:
+            raise UnfitDecision(review, problem)
 
     def _tool(self, review: Review, version: str) -> Tool | None:
         """The tool that an approval is about, in the code that is deployed now."""

@@ -145,7 +145,7 @@ class TestCheck:
         monkeypatch.syspath_prepend(Path(__file__).parent)
         async with open_app(Settings(home=tmp_path, redis_url="none", workflows="cli_unwell")) as app:
             greet(app, None)
-        said = capsys.readouterr().err
+        said = " ".join(capsys.readouterr().err.split())
         assert "! unwell 1 is not well, the gate will ask or refuse: eventwright check unwell (3 findings)" in said
         assert "wishes 1 is not well" not in said
 

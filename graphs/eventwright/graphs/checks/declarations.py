@@ -80,7 +80,8 @@ def _people(number: int) -> str:
 def name_findings(workflow: Workflow, ways: Ways) -> Iterator[Finding]:
     """Rules and budgets that speak of nodes, tools or arguments that are not there."""
     for node, policy in workflow.policies.items():
-        said = (_sources(workflow, ways, node, policy), _vouching(policy), _counting(policy.budgets, policy.tools))
+        counted = _counting(policy.budgets, policy.tools)
+        said = (_sources(workflow, ways, node, policy), _vouching(policy), counted, _prepared(policy))
         for what, advice in chain(*said):
             yield Finding(Kind.NAMES_NOTHING, node, what, advice)
     tools = [tool for policy in workflow.policies.values() for tool in policy.tools]
@@ -131,4 +132,13 @@ def _counting(budgets: Sequence[Budget], tools: Sequence[Tool]) -> Iterator[tupl
             yield (
                 f"the budget of {budget.limit:f} {budget.what} of {of.name} counts nothing: no policy here names it",
                 "let of= name a tool that is called here, or take the budget out",
+            )
+
+
+def _prepared(policy: Policy) -> Iterator[tuple[str, str]]:
+    for budget in policy.budgets:
+        if budget.then == "fallback" and policy.fallback is None:
+            yield (
+                f"the budget of {budget.limit:f} {budget.what} ends in prepared content, and the policy has none",
+                "give it: Policy(fallback=...), or let the budget end otherwise",
             )
