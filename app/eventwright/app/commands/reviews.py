@@ -81,7 +81,7 @@ def decide(
 
       [cyan]eventwright decide 8b21d0aa approve[/]
       [cyan]eventwright decide 8b21d0aa reject --comment "not within 30 days"[/]
-      [cyan]eventwright decide 8b21d0aa edit --arguments '{"amount": "20.00"}'[/]
+      [cyan]eventwright decide 8b21d0aa edit --arguments @arguments.json[/]
       [cyan]eventwright decide 8b21d0aa respond --response refund --by ann --yes[/]
 
     Next: [cyan]eventwright run RUN[/] shows the run go on.
