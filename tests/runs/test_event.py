@@ -6,12 +6,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as some
 
 from eventwright.runs.event import Event, canonical, digest_of, new_id
 
 SAFE = 2**53 - 1
+odd_values = some.recursive(
+    some.none()
+    | some.booleans()
+    | some.integers(-(2**54), 2**54)
+    | some.floats()
+    | some.text(some.characters(exclude_categories=()))
+    | some.sampled_from(["\x7f", "\u2028", "\ud800", "\U0001f600", '"\\\b\f\x00']),
+    lambda inner: some.lists(inner) | some.dictionaries(some.text(max_size=3), inner),
+    max_leaves=12,
+)
 json_values = some.recursive(
     some.none()
     | some.booleans()
@@ -47,6 +58,24 @@ def test_other_content_has_another_digest(changes: dict[str, Any]) -> None:
 )
 def test_a_second_delivery_has_the_digest_of_the_first(changes: dict[str, Any]) -> None:
     assert event(**changes).digest == event().digest
+
+
+@given(odd_values)
+def test_the_canonical_form_is_that_of_rfc_8785_byte_by_byte_also_on_the_short_way(value: Any) -> None:
+    try:
+        expected = rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError):
+        with pytest.raises(ValueError, match="not canonical JSON"):
+            canonical(value)
+    else:
+        assert canonical(value) == expected
+
+
+def test_a_deep_value_has_a_canonical_form_too() -> None:
+    deep: Any = []
+    for _ in range(100):
+        deep = [deep, {"a": 1}]
+    assert canonical(deep) == rfc8785.dumps(deep)
 
 
 def test_the_canonical_form_is_that_of_rfc_8785() -> None:

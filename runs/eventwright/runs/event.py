@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import rfc8785
 from uuid_utils import uuid7
+
+#: JSON has no larger integers that every reader takes for the same (RFC 8785, section 3.2.2.3).
+LARGEST_INTEGER = 2**53 - 1
+#: Levels of lists and objects that are looked through for the short way.
+DEEPEST = 20
 
 
 def new_id(prefix: str) -> str:
@@ -23,9 +29,26 @@ def canonical(value: Any) -> bytes:
         ValueError: the value is not JSON (NaN, an integer beyond 2**53 - 1, a lone surrogate, another type).
     """
     try:
+        if _is_plain(value, DEEPEST):
+            # The same bytes, at a fifth of the cost: what RFC 8785 orders and writes in its own way is not in it.
+            return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         return rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise ValueError(f"not canonical JSON: {error}") from error
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether Python's own JSON is canonical: no floats, no large integers, no member names beyond ASCII, not deep."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return True
+    if kind is int:
+        return bool(-LARGEST_INTEGER <= value <= LARGEST_INTEGER)
+    if depth == 0:
+        return False
+    if kind is dict:
+        return all(type(name) is str and name.isascii() and _is_plain(item, depth - 1) for name, item in value.items())
+    return kind is list and all(_is_plain(item, depth - 1) for item in value)
 
 
 def digest_of(value: Any) -> str:
