@@ -4,6 +4,7 @@
 `database_url`                     the same test once on each of the two
 `empty_sqlite_url`, `empty_postgres_url`, `empty_database_url`    the same before any migration
 `redis_url`                        a Valkey without a key in it
+`world`, `racing`                  a provider, a clock, a process on SQLite; two machines on one database (`outside.py`)
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ import asyncio
 import os
 import sqlite3
 import tempfile
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.outside import World
 
 CI = bool(os.environ.get("CI"))
 
@@ -212,3 +216,26 @@ def redis_url(valkey_url: str) -> str:
     with closing(Redis.from_url(valkey_url)) as client:
         client.flushall()
     return valkey_url
+
+
+# Worlds
+
+
+@pytest.fixture
+async def world(sqlite_url: str) -> AsyncIterator[World]:
+    """A store, a clock, a provider and a process."""
+    from tests.outside import a_world
+
+    async with a_world(sqlite_url) as world:
+        yield world
+
+
+@pytest.fixture
+async def racing(database_url: str) -> AsyncIterator[tuple[World, World]]:
+    """Two machines on one database, on each of the two."""
+    from tests.outside import World, a_world
+
+    from eventwright.runs.store import Store
+
+    async with a_world(database_url) as world, Store.open(database_url, clock=world.clock) as store:
+        yield world, World(store, world.clock, world.provider, None)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from tests.graphs.shop_tools import charge, gift, recall, refund, ship, stock
-from tests.outside import Trouble, World, a_world, chain, ended, post, the_effect, the_review
+from tests.outside import Trouble, World, chain, ended, post, the_effect, the_review
 from tests.outside import job as any_job
 
 from eventwright.app.simulate import Simulation
@@ -23,26 +22,12 @@ from eventwright.runs.errors import AlreadyUndone, UndoRefused, UnknownRun
 from eventwright.runs.event import Event, new_id
 from eventwright.runs.records import EffectState, ReviewKind
 from eventwright.runs.states import Outcome, Reason, RunState
-from eventwright.runs.store import Store
 from eventwright.tools.contract import NotDone, Permanent
 
 
 def job(graph: Any, policies: Any = None, *, name: str = "job") -> Any:
     """A workflow whose events are our own: nobody need approve what it does."""
     return any_job(graph, policies, name=name, triggers=[On(name, trusted=True)])
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
-
-
-@pytest.fixture
-async def racing(database_url: str) -> AsyncIterator[tuple[World, World]]:
-    """Two machines on one database, on each of the two."""
-    async with a_world(database_url) as world, Store.open(database_url, clock=world.clock) as store:
-        yield world, World(store, world.clock, world.provider, None)
 
 
 async def charges(state: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Annotated, Any, TypedDict
 
@@ -15,7 +14,6 @@ from tests.outside import (
     State,
     Trouble,
     World,
-    a_world,
     chain,
     ended,
     job,
@@ -31,12 +29,6 @@ from eventwright.guardrails.rules import always
 from eventwright.runs.records import ReviewKind
 from eventwright.runs.states import Outcome, Reason, RunState
 from eventwright.tools.contract import NotDone
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
 
 
 async def looks(state: Any) -> dict[str, Any]:

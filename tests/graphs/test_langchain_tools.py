@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import pytest
@@ -10,7 +9,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.tools import InjectedToolCallId, tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
-from tests.outside import Provider, Trouble, World, a_world, ended, says, the_effect, the_review
+from tests.outside import Provider, Trouble, World, ended, says, the_effect, the_review
 from tests.scripted import calls
 from tests.toolbox import Tools, answers, workflow
 
@@ -21,12 +20,6 @@ from eventwright.runs.records import JournalKind, ReviewKind
 from eventwright.runs.states import Outcome, RunState
 from eventwright.tools.contract import Call, NotDone, OutsideGate
 from eventwright.tools.langchain_tools import as_langchain, langchain_tool
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
 
 
 @pytest.fixture

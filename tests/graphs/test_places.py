@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Annotated, Any, TypedDict
 
@@ -13,7 +12,6 @@ from langgraph.types import Send, interrupt
 from tests.outside import (
     State,
     World,
-    a_world,
     chain,
     ended,
     job,
@@ -27,12 +25,6 @@ from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.rules import always
 from eventwright.runs.records import ReviewState
 from eventwright.runs.states import Outcome, RunState
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
 
 
 async def posts(state: Any) -> dict[str, Any]:

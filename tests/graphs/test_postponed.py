@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
-from tests.outside import State, World, a_world, chain, ended, job, pay, post, says, the_review
+from tests.outside import State, World, chain, ended, job, pay, post, says, the_review
 
 from eventwright.app.simulate import Simulation
 from eventwright.graphs.runner import Stop
@@ -23,12 +22,6 @@ from eventwright.runs.states import Outcome, Reason, RunState
 from eventwright.tools.contract import NotDone
 
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
 
 
 class Shop:

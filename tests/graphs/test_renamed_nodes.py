@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from langgraph.types import Send, interrupt
 from tests.outside import (
     World,
-    a_world,
     chain,
     ended,
     job,
@@ -20,12 +18,6 @@ from tests.outside import (
 
 from eventwright.guardrails.policy import Policy
 from eventwright.runs.states import Outcome, Reason, RunState
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
 
 
 def forked(names: dict[str, str]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from langchain_core.runnables import RunnableLambda
 from langgraph.types import interrupt
 from tests.outside import (
     World,
-    a_world,
     chain,
     job,
     look,
@@ -24,12 +22,6 @@ from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.rules import always
 from eventwright.guardrails.verdicts import Rejected
 from eventwright.runs.states import Outcome, Reason, RunState
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
 
 
 class Poster:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from langchain_core.tools import BaseTool, InjectedToolCallId, StructuredTool, T
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import InjectedState, ToolNode, ToolRuntime
 from langgraph.types import Command, interrupt
-from tests.outside import Trouble, World, a_world, ended, the_effect, the_review
+from tests.outside import Trouble, World, ended, the_effect, the_review
 from tests.outside import pay as pay_of_ours
 from tests.scripted import calls
 from tests.toolbox import Tools, answers, workflow
@@ -25,12 +24,6 @@ from eventwright.runs.records import EffectState
 from eventwright.runs.states import Outcome, Reason, RunState
 from eventwright.tools.contract import Call, NotDone, Role
 from eventwright.tools.langchain_tools import as_langchain, langchain_tool
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from langgraph.graph import START
 from langgraph.types import interrupt
-from tests.outside import Trouble, World, a_world, chain, ended, job, look, pay, post, says, the_effect, the_review
+from tests.outside import Trouble, World, chain, ended, job, look, pay, post, says, the_effect, the_review
 
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.rules import Rule, above, always
@@ -18,12 +17,6 @@ from eventwright.guardrails.verdicts import Rejected
 from eventwright.queue.desk import StaleDecision
 from eventwright.runs.records import EffectState, JournalKind, ReviewState
 from eventwright.runs.states import Outcome, Reason, RunState
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
 
 
 def verdicts(journal: Any) -> list[dict[str, Any]]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from tests.outside import World, a_world, chain, ended, job, look, pay, post, the_effect, the_review
+from tests.outside import World, chain, ended, job, look, pay, post, the_effect, the_review
 
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.rules import always
@@ -20,12 +19,6 @@ from eventwright.queue.desk import UnfitDecision
 from eventwright.runs.records import JournalKind, ReviewState
 from eventwright.runs.states import Outcome, Reason, RunState
 from eventwright.tools.contract import LONGEST_STRING, OutsideGate, tool
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
 
 
 def verdicts(journal: Any) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
@@ -14,12 +13,11 @@ import sqlalchemy as sa
 from langgraph.graph import START
 from langgraph.types import interrupt
 from pydantic import AfterValidator, SecretStr
+from tests.guardrails.transfers import one_node, pays
 from tests.outside import (
-    ModelServer,
     Provider,
     Trouble,
     World,
-    a_model,
     a_world,
     answer,
     chain,
@@ -41,42 +39,6 @@ from eventwright.guardrails.verdicts import Denied, Rejected
 from eventwright.runs.states import Outcome, Reason, RunState
 from eventwright.tools.contract import Call, NotDone, Role, tool
 from eventwright.tools.model_tool import ask_model
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
-
-
-@pytest.fixture
-async def model_world(sqlite_url: str) -> AsyncIterator[tuple[World, ModelServer]]:
-    server = ModelServer()
-    async with a_model(server) as model, a_world(sqlite_url, model) as world:
-        yield world, server
-
-
-@tool(writes="keyed", name="outside.transfer", trusted=True)
-async def transfer(amount: Annotated[Decimal, Role.AMOUNT], to: str = "ann", *, call: Call) -> str:
-    """Transfer money to somebody."""
-    return await call.use(Provider).do("pay", f"{amount} {to}", call, repeats=False)
-
-
-async def transfers(state: Any) -> dict[str, Any]:
-    return {"log": [await transfer(Decimal(500))]}
-
-
-async def pays(state: Any) -> dict[str, Any]:
-    return {"log": [await pay(Decimal(500))]}
-
-
-def one_node(node: Any = pays, **policy: Any) -> Any:
-    return job(chain(node=node), {"node": Policy(**policy)})
-
-
-async def answered(run: Any, kind: str, by: str, *, number: int = 0, **more: Any) -> Any:
-    """The answer of one person to the open question of this number."""
-    return await run.answer(says(kind, by=by, **more), (await run.reviews())[number].id)
 
 
 @tool(writes="plain", name="outside.unlock")

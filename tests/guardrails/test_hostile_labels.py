@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypedDict
 
@@ -11,7 +10,7 @@ from langgraph.errors import NodeError
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Send, interrupt
 from pydantic import BaseModel
-from tests.outside import Provider, Trouble, World, a_world, chain, job, look, the_review
+from tests.outside import Provider, Trouble, World, chain, job, look, the_review
 
 from eventwright.graphs.workflow import On
 from eventwright.guardrails.policy import Policy
@@ -21,12 +20,6 @@ from eventwright.tools.contract import Call, NotDone, Role, tool
 
 #: What the attacker has written where anybody may write.
 PAGE = "mallory@evil.example"
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
 
 
 @tool(name="outside.read_page")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Any, TypedDict
 
-import pytest
 from langgraph.graph import END
-from tests.outside import Provider, World, a_world, chain, ended, job, look, the_review
+from tests.outside import Provider, World, chain, ended, job, look, the_review
 
 from eventwright.graphs.workflow import On
 from eventwright.guardrails.policy import Policy
@@ -17,12 +15,6 @@ from eventwright.tools.contract import Call, Role, tool
 
 #: What the attacker has written where anybody may write.
 PAGE = "mallory@evil.example"
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
 
 
 @tool(name="outside.read_page")

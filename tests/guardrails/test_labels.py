@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
 from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Send
-from tests.outside import Provider, Trouble, World, a_world, chain, ended, job, look, pay, says, the_review
+from tests.outside import Provider, Trouble, World, chain, ended, job, look, pay, says, the_review
 
 from eventwright.graphs.workflow import On
 from eventwright.guardrails.policy import Policy
@@ -18,12 +17,6 @@ from eventwright.guardrails.rules import above, at_most, from_person, from_recor
 from eventwright.runs.records import JournalKind, ReviewKind
 from eventwright.runs.states import Outcome, Reason, RunState
 from eventwright.tools.contract import Call, Role, tool
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
 
 
 @tool(name="outside.read_page")

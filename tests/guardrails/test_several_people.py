@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.outside import World, a_world, chain, ended, job, pay, says
+from tests.outside import World, chain, ended, job, pay, says
 
 from eventwright.graphs.workflow import On
 from eventwright.guardrails.policy import Policy, review
@@ -16,12 +15,6 @@ from eventwright.queue.desk import ReviewClosed, UnfitDecision
 from eventwright.runs.errors import MayNotDecide
 from eventwright.runs.records import DecisionType, ReviewState
 from eventwright.runs.states import Outcome, RunState
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
 
 
 async def pays(state: Any) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.outside import World, a_world, chain, ended, job, pay, says, the_effect
+from tests.outside import World, chain, ended, job, pay, says, the_effect
 
 from eventwright.app.simulate import Simulation
 from eventwright.graphs.workflow import On
@@ -21,20 +20,6 @@ from eventwright.runs.errors import MayNotDecide
 from eventwright.runs.event import Event, new_id
 from eventwright.runs.records import DecisionType, EffectState, Review, ReviewState
 from eventwright.runs.states import Outcome, RunState
-from eventwright.runs.store import Store
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
-
-
-@pytest.fixture
-async def racing(database_url: str) -> AsyncIterator[tuple[World, World]]:
-    """Two machines on one database, on each of the two."""
-    async with a_world(database_url) as world, Store.open(database_url, clock=world.clock) as store:
-        yield world, World(store, world.clock, world.provider, None)
 
 
 async def pays(state: Any) -> dict[str, Any]:

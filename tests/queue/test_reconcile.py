@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -60,12 +59,6 @@ async def wire(text: str, *, call: Call) -> str:
 async def blind_wire(text: str, *, call: Call) -> str:
     """Wire money."""
     return await call.use(Provider).do("wire", text, call)
-
-
-@pytest.fixture
-async def world(sqlite_url: str) -> AsyncIterator[World]:
-    async with a_world(sqlite_url) as world:
-        yield world
 
 
 def wiring(*tools: Any, **policy: Any) -> Any:
