@@ -105,6 +105,14 @@ class Run:
     cancel_requested_by: str | None = None
     #: When it may next be taken up: the end of the lease, the next attempt, a new day; None while a person is asked.
     due_at: datetime | None = None
+    #: Runs of one workflow with the same key go one after the other.
+    serial_key: str | None = None
+    #: Of the graph that it began with.
+    fingerprint: str | None = None
+    #: The W3C trace parent of all its spans, across pauses and workers.
+    trace: str | None = None
+    #: How many segments in a row brought it nowhere.
+    idle: int = 0
 
     @property
     def thread_id(self) -> str:

@@ -43,6 +43,10 @@ _RUN = (
     "crashes",
     "cancel_requested_by",
     "due_at",
+    "serial_key",
+    "fingerprint",
+    "trace",
+    "idle",
 )
 _REVIEW = (
     "id",

@@ -88,6 +88,8 @@ events = sa.Table(
     sa.Column("problem", Json),
     sa.Column("received_at", UtcDateTime, nullable=False),
     sa.Column("principal", sa.String(256)),
+    # When its payload was taken out; what names it stays, so that it is still known as a duplicate.
+    sa.Column("expired_at", UtcDateTime),
     # A refused event does not claim its name: corrected, it may come again.
     sa.Index(
         "uq_events_source_id",
@@ -121,11 +123,22 @@ runs = sa.Table(
     sa.Column("due_at", UtcDateTime),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("updated_at", UtcDateTime, nullable=False),
+    # Runs of one workflow with the same key go one after the other.
+    sa.Column("serial_key", sa.String(256)),
+    # Of the graph that it began with.
+    sa.Column("fingerprint", sa.String(64)),
+    # The W3C trace parent of all its spans, across pauses and workers.
+    sa.Column("trace", sa.String(64)),
+    # How many segments in a row brought it nowhere.
+    sa.Column("idle", sa.Integer, nullable=False, server_default="0"),
+    # When its checkpoints were deleted.
+    sa.Column("pruned_at", UtcDateTime),
     # One event starts at most one run of a workflow (promise P2).
     sa.UniqueConstraint("event_uid", "workflow"),
     sa.Index("ix_runs_due_at", "due_at"),
     sa.Index("ix_runs_state_id", "state", "id"),
     sa.Index("ix_runs_workflow_id", "workflow", "id"),
+    sa.Index("ix_runs_workflow_serial_key_id", "workflow", "serial_key", "id"),
 )
 
 journal = sa.Table(
