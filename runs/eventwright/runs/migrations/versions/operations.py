@@ -1,4 +1,4 @@
-"""What a run needs in daily use: its order among others, the graph it began with, its trace, and when its data expired."""
+"""What a run needs in daily use: its order among others, its graph, its trace, and when its data expired."""
 
 import sqlalchemy as sa
 from alembic import op
