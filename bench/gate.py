@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -125,7 +126,7 @@ class _Nothing:
         return future
 
     async def now(self) -> Any:
-        return Event(id="", source="", type="", data=None).received_at
+        return datetime.now(UTC)
 
 
 async def microseconds(one: Tool, arguments: dict[str, Any], policy: Policy, *, calls: int) -> float:

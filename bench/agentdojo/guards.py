@@ -155,5 +155,5 @@ def reviewer(guard: Guard, world: World) -> Approve:
     """Who answers: approves exactly the calls of the user's task, or nothing."""
     tools = tools_of(world.case.suite, marked=guard.marked)
     own = [(tools[call.function], call.args) for call in world.own_calls] if guard.agrees else []
-    known = [(tool.name, validate(tool, arguments)[0]) for tool, arguments in own]
+    known = [(tool.name, validate(tool, arguments).values) for tool, arguments in own]
     return lambda name, arguments: (name, dict(arguments)) in known

@@ -74,7 +74,7 @@ def reader_of(tool: Tool) -> Tool:
         effect: str, run: str, node: str, attempt: int, arguments: dict[str, Any], *, call: Call
     ) -> dict[str, Any]:
         original = Call(run_id=run, node=node, idempotency_key=effect, attempt=attempt, resources=call.resources)
-        result = await tool.verify(validate(tool, arguments)[1], original)
+        result = await tool.verify(validate(tool, arguments).validated, original)
         try:
             return {"happened": result is not None, "result": None if result is None else tool.dump(result)}
         except ValueError as error:

@@ -20,14 +20,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple, assert_never
 
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from eventwright.guardrails.text import clean
 from eventwright.runs.errors import EventwrightError
-from eventwright.runs.event import digest_of
+from eventwright.runs.event import canonical, digest_of
 from eventwright.runs.records import SMALLEST, Reservation, Run, countable
 from eventwright.tools.contract import Role, Tool
 from eventwright.tools.models import Estimate
@@ -205,24 +206,17 @@ def reservations(
 def _reservation(
     budget: Budget, run: Run, node: str | None, arguments: BaseModel, estimate: Estimate | None, now: datetime
 ) -> Reservation:
-    period = {"run": run.id, "workflow": "all runs", "day": f"day {now.astimezone(UTC):%Y-%m-%d}"}[budget.per]
+    period = _period(budget.per, run, now)
     given = {name: getattr(arguments, name, None) for name in budget.by}
-    identity = {
-        "workflow": run.workflow,
-        "node": node,
-        "what": budget.what,
-        "per": budget.per,
-        "of": budget.of and budget.of.name,
-        "by": {name: _folded(to_jsonable_python(value)) for name, value in given.items()},
-        # Two limits with different ends, one to ask at and one to stop at, are counted each by itself.
-        "then": budget.then,
-    }
     place = run.workflow if node is None else f"{run.workflow} / {node}"
     by = " ".join(f"{name}={_shown(value)}" for name, value in given.items())
     try:
+        folded = tuple((name, canonical(_folded(to_jsonable_python(value)))) for name, value in given.items())
+        tool = budget.of and budget.of.name
+        names = _names(period, run.workflow, node, budget.what, budget.per, tool, budget.then, folded)
         return Reservation(
-            scope=digest_of([identity, period]),
-            budget=digest_of(identity),
+            scope=names.scope,
+            budget=names.budget,
             label=" · ".join(filter(None, (period, place, budget._counted(), by))),
             amount=countable(_amount(budget, arguments, estimate)),
             most=budget.limit,
@@ -233,6 +227,42 @@ def _reservation(
         raise
     except ValueError as error:
         raise Uncountable(f"{budget._counted()} cannot be counted: {error}") from error
+
+
+def _period(per: Period, run: Run, now: datetime) -> str:
+    match per:
+        case "run":
+            return run.id
+        case "workflow":
+            return "all runs"
+        case "day":
+            return f"day {now.astimezone(UTC):%Y-%m-%d}"
+        case _:
+            assert_never(per)
+
+
+class _Names(NamedTuple):
+    """How the store knows a budget, and its count since the period began."""
+
+    budget: str
+    scope: str
+
+
+@lru_cache(maxsize=4096)
+def _names(
+    period: str,
+    workflow: str,
+    node: str | None,
+    what: str,
+    per: Period,
+    tool: str | None,
+    # Two limits with different ends, one to ask at and one to stop at, are counted each by itself.
+    then: Then,
+    by: tuple[tuple[str, bytes], ...],
+) -> _Names:
+    """Most calls take from a budget that others took from: its names are the same."""
+    budget = digest_of([workflow, node, what, per, tool, then, [[name, value.decode()] for name, value in by]])
+    return _Names(budget, digest_of([budget, period]))
 
 
 def _amount(budget: Budget, arguments: BaseModel, estimate: Estimate | None) -> Decimal:

@@ -16,7 +16,7 @@ from typing import Any
 from eventwright.guardrails import judging, ledger, spending, stages
 from eventwright.guardrails.approval import approval_reviews, asked_again
 from eventwright.guardrails.policy import Policy
-from eventwright.guardrails.request import Request, brief, call_digest, outgoing, take_as_given, validate
+from eventwright.guardrails.request import Request, brief, outgoing, read, take_as_given, validate
 from eventwright.guardrails.rules import Facts
 from eventwright.guardrails.segment import Segment
 from eventwright.guardrails.verdicts import (
@@ -31,7 +31,7 @@ from eventwright.guardrails.verdicts import (
     allow,
 )
 from eventwright.runs.errors import LeaseLost, StoreUnavailable
-from eventwright.runs.event import digest_of
+from eventwright.runs.event import canonical, digest_of
 from eventwright.runs.records import DecisionType, EffectState, JournalKind, Review, Visit
 from eventwright.tools.contract import OutsideGate, Tool, current_gate
 from eventwright.tools.models import Answer, Question
@@ -183,7 +183,7 @@ class Gate:
             return await tool.perform(request.validated, ledger.unrecorded(self.segment, request))
         earlier = self.segment.effects.get(request.key)
         if earlier is not None and earlier.state is not EffectState.FAILED:
-            if earlier.requested_digest != digest_of(request.arguments):
+            if earlier.requested_digest != request.arguments_digest:
                 raise Nondeterministic(tool.name, request.key)
             approved = ledger.begun(request, earlier)
             settled = await ledger.settle_earlier(self.segment, approved, earlier)
@@ -199,8 +199,8 @@ class Gate:
         not the same: an author's rule changed them since, or one of their types loses something in JSON."""
         if not (request.tool.writes and self._on(Stage.SCHEMA)):
             return request
-        arguments, validated = validate(request.tool, request.arguments)
-        if arguments != request.arguments or validated != request.validated:
+        validated = read(request.tool, request.text)
+        if validated != request.validated:
             reason = "read again, the arguments are others: a rule has changed them, or a type does not keep them"
             verdict = Verdict(kind=VerdictKind.DENY, stage=Stage.SCHEMA, rule="arguments", reason=reason)
             raise await self.denial(request.tool, verdict)
@@ -228,7 +228,7 @@ class Gate:
         check = validate if self._on(Stage.SCHEMA) else take_as_given
         try:
             leaving = outgoing(tool, raw, self.segment.setting.redaction) if self._on(Stage.LABELS) else raw
-            arguments, validated = check(tool, leaving)
+            arguments = check(tool, leaving)
         except ValueError as error:
             await self._heed(
                 tool, Verdict(kind=VerdictKind.DENY, stage=Stage.SCHEMA, rule="arguments", reason=brief(error))
@@ -241,22 +241,18 @@ class Gate:
             visit=visit,
             ordinal=ordinal,
             key=self.key(visit, tool, ordinal),
-            arguments=arguments,
-            validated=validated,
-            digest=self.digest(tool.name, arguments),
-            facts=Facts(records=self.segment.records(), arguments=validated.__dict__),
+            arguments=arguments.values,
+            text=arguments.text,
+            validated=arguments.validated,
+            digest=self.segment.digest(self.node, tool.name, arguments.text),
+            facts=Facts(records=self.segment.records(), arguments=arguments.validated.__dict__),
             tainted_by=tuple(self.tainted_by),
-            verdicts=(allow(Stage.CAPABILITY, "tools"), allow(Stage.SCHEMA, "arguments")),
+            verdicts=[allow(Stage.CAPABILITY, "tools"), allow(Stage.SCHEMA, "arguments")],
         )
 
     def key(self, visit: Visit, tool: Tool, ordinal: str) -> str:
         """The key of an effect."""
         return digest_of([self.segment.run.id, visit.visit, tool.name, ordinal])
-
-    def digest(self, tool: str, arguments: Any) -> str:
-        """What an approval is bound to."""
-        run = self.segment.run
-        return call_digest(run.workflow, run.version, run.id, self.node, tool, arguments)
 
     # -- whether it may be made --------------------------------------------------------------------------------------
 
@@ -274,7 +270,7 @@ class Gate:
         ]
         for verdict in verdicts:
             await self._heed(request.tool, verdict)
-        request = replace(request, verdicts=(*request.verdicts, *verdicts))
+        request.verdicts.extend(verdicts)
         if reviews:
             return await self._decided(request, reviews, editors)
         asks = [verdict for verdict in verdicts if verdict.kind is VerdictKind.ASK]
@@ -294,8 +290,8 @@ class Gate:
         ]
         if not edits or any(_said_no(review) for review in reviews):
             by = await self.agreed(request, reviews)
-            verdict = allow(Stage.APPROVAL, "decision", f"approved by {by}")
-            return replace(request, verdicts=(*request.verdicts, verdict), reviews=(*request.reviews, *reviews))
+            request.verdicts.append(allow(Stage.APPROVAL, "decision", f"approved by {by}"))
+            return replace(request, reviews=(*request.reviews, *reviews))
         review, editor = edits[0]
         return await self._edited(request, review, [*editors, editor])
 
@@ -326,10 +322,11 @@ class Gate:
         edit = review.decision.arguments if review.decision and review.decision.arguments else {}
         edited = await self._validated(request.tool, edit, request.visit, request.ordinal)
         if edited.digest == request.digest:
-            edited = replace(edited, digest=self.digest(request.tool.name, [edited.arguments, "edited", review.id]))
+            text = canonical([edited.arguments, "edited", review.id])
+            edited = replace(edited, digest=self.segment.digest(self.node, request.tool.name, text))
         permitted = await self._permitted(edited, editors=editors)
-        verdict = allow(Stage.APPROVAL, "decision", f"edited by {editors[-1]}")
-        return replace(permitted, verdicts=(*permitted.verdicts, verdict), reviews=(review, *permitted.reviews))
+        permitted.verdicts.append(allow(Stage.APPROVAL, "decision", f"edited by {editors[-1]}"))
+        return replace(permitted, reviews=(review, *permitted.reviews))
 
     # -- asking and refusing -----------------------------------------------------------------------------------------
 

@@ -89,7 +89,7 @@ async def _fall_back(gate: Gate, question: Question, ordinal: str, error: Except
     )
     visit = segment.visit(gate.node)
     key = gate.key(visit, ask_model, ordinal)
-    arguments, _ = validate(ask_model, {"question": question})
+    arguments = validate(ask_model, {"question": question}).values
     digest = digest_of(arguments)
     untried = Effect(
         key=key,

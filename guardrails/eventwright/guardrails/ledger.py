@@ -6,12 +6,12 @@ verifiable one is read back, a plain one is in doubt, and a person says whether 
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import BaseModel
+from pydantic_core import to_json
 
 from eventwright.guardrails.plan import Plan
 from eventwright.guardrails.request import Request, validate
@@ -33,7 +33,8 @@ from eventwright.tools.models import ModelAnswerInvalid, ModelRefused, Question
 
 #: The call may, or must, be made again.
 AGAIN: Final = object()
-_STAGES = list(Stage)
+#: Where each stage stands in the order.
+_ORDER = {stage: number for number, stage in enumerate(Stage)}
 #: How long the record of a read waits for a commit that is due anyway, in seconds: its node's checkpoint follows soon.
 PATIENCE = 0.05
 #: Arguments and results up to this size stand in the journal too, in bytes of JSON; the ledger keeps all of them.
@@ -46,11 +47,11 @@ def begun(request: Request, earlier: Effect) -> Request:
     if earlier.state is EffectState.DONE:
         return request
     try:
-        arguments, validated = validate(request.tool, earlier.arguments)
+        arguments = validate(request.tool, earlier.arguments)
     except ValueError as error:
         why = f"{earlier.tool} does not take the arguments of its recorded call any more: {error}"
         raise Nondeterministic(earlier.tool, earlier.key, why) from error
-    return replace(request, arguments=arguments, validated=validated)
+    return replace(request, arguments=arguments.values, text=arguments.text, validated=arguments.validated)
 
 
 async def settle_earlier(segment: Segment, request: Request, earlier: Effect) -> Any:
@@ -99,8 +100,8 @@ async def perform(segment: Segment, request: Request, asked: Request, plan: Plan
         ordinal=request.ordinal,
         tool_class=request.tool.tool_class,
         state=EffectState.INTENDED,
-        requested_digest=(requested := digest_of(asked.arguments)),
-        executed_digest=requested if request.arguments == asked.arguments else digest_of(request.arguments),
+        requested_digest=(requested := asked.arguments_digest),
+        executed_digest=requested if request.text == asked.text else request.arguments_digest,
         arguments=request.arguments,
         attempt=1 if earlier is None else earlier.attempt + 1,
     )
@@ -122,7 +123,7 @@ async def perform(segment: Segment, request: Request, asked: Request, plan: Plan
 def _as_it_leaves(segment: Segment, request: Request) -> BaseModel:
     """The arguments as they are handed over: a model reads its material redacted. The ledger keeps what was asked, so
     that a replay is the same question even if more is taken out by then."""
-    question = getattr(request.validated, "question", None)
+    question = getattr(request.validated, "question", None) if request.tool.advises else None
     if not isinstance(question, Question):
         return request.validated
     material = segment.setting.redaction.for_model(question.material)
@@ -169,7 +170,7 @@ async def _intend(segment: Segment, request: Request, effect: Effect, plan: Plan
 
 def _journal_verdicts(tx: Transaction, request: Request, effect: Effect, plan: Plan) -> None:
     last = allow(Stage.LEDGER, "first" if effect.attempt == 1 else "again")
-    verdicts = sorted((*request.verdicts, plan.verdict, last), key=lambda verdict: _STAGES.index(verdict.stage))
+    verdicts = sorted((*request.verdicts, plan.verdict, last), key=lambda verdict: _ORDER[verdict.stage])
     data = {
         "tool": effect.tool,
         "digest": request.digest,
@@ -322,4 +323,4 @@ def _about(effect: Effect) -> dict[str, Any]:
 
 
 def _if_short(name: str, value: Any) -> dict[str, Any]:
-    return {name: value} if len(json.dumps(value)) <= JOURNALLED else {f"{name}_left_out": True}
+    return {name: value} if len(to_json(value)) <= JOURNALLED else {f"{name}_left_out": True}

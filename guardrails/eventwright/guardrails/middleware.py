@@ -152,10 +152,9 @@ def _same(tool: Tool, name: str, given: Any, arguments: Mapping[str, Any]) -> bo
     if name != tool.name and name not in tool.also_called:
         return False
     try:
-        canonical, _ = validate(tool, given)
+        return validate(tool, given).values == arguments
     except ValueError:
         return False
-    return canonical == arguments
 
 
 def _action(request: Mapping[str, Any], types: Sequence[str] | None) -> Action:

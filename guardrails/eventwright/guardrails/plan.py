@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eventwright.guardrails.budgets import ENDS, Budget, actual
-from eventwright.guardrails.verdicts import Stage, Verdict, allow
+from eventwright.guardrails.verdicts import Stage, Verdict, VerdictKind, allow
 from eventwright.runs.event import digest_of
 from eventwright.runs.records import Effect, Reservation
 from eventwright.runs.transaction import Transaction
@@ -41,8 +41,9 @@ class Plan:
             (budget, replace(one, most=None) if one.scope in self.exceeding else one) for budget, one in taken
         )
         inputs = {one.label: f"{one.amount:f} of {budget.limit:f}" for budget, one in taken}
-        verdict = replace(allow(Stage.BUDGETS, "reserved" if taken else "none"), inputs=inputs)
-        return replace(self, reservations=reserved, verdict=verdict)
+        rule = "reserved" if taken else "none"
+        verdict = Verdict(kind=VerdictKind.ALLOW, stage=Stage.BUDGETS, rule=rule, inputs=inputs)
+        return Plan(reservations=reserved, verdict=verdict, economy=self.economy, exceeding=self.exceeding)
 
     def budget(self, scope: str) -> Budget:
         """The budget that this scope is of."""

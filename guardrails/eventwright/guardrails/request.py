@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
@@ -15,9 +16,20 @@ from eventwright.guardrails.rules import Facts
 from eventwright.guardrails.text import clean_value
 from eventwright.guardrails.verdicts import Verdict
 from eventwright.runs.errors import in_one_line
-from eventwright.runs.event import canonical, digest_of
-from eventwright.runs.records import Review, Visit
+from eventwright.runs.event import canonical
+from eventwright.runs.records import Review, Run, Visit
 from eventwright.tools.contract import Role, Tool
+
+
+class Arguments(NamedTuple):
+    """The arguments of a call, in the three forms that the gate needs."""
+
+    #: JSON, for people and for the ledger.
+    values: dict[str, Any]
+    #: The same as canonical JSON, for digests.
+    text: bytes
+    #: For rules, and for the tool.
+    validated: BaseModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,18 +45,26 @@ class Request:
     key: str
     #: Canonical arguments, as they were asked for or as a person edited them.
     arguments: dict[str, Any]
+    #: The same, as canonical JSON.
+    text: bytes
     validated: BaseModel
     #: What a person approves: workflow, version, run, node, tool and arguments.
     digest: str
     facts: Facts
     #: Where untrusted data came from that the node has read; empty if everything it has read can be relied on.
     tainted_by: tuple[str, ...] = ()
-    verdicts: tuple[Verdict, ...] = ()
+    #: What the stages have said so far; each adds to it.
+    verdicts: list[Verdict] = field(default_factory=list)
     #: The reviews whose decisions let this call pass.
     reviews: tuple[Review, ...] = ()
 
+    @property
+    def arguments_digest(self) -> str:
+        """What the ledger knows the arguments by: their `digest_of`."""
+        return hashlib.sha256(self.text).hexdigest()
 
-def validate(tool: Tool, raw: Mapping[str, Any]) -> tuple[dict[str, Any], BaseModel]:
+
+def validate(tool: Tool, raw: Mapping[str, Any]) -> Arguments:
     """The canonical arguments and the strictly validated model.
 
     Validated from JSON, so that strict mode accepts `"12.50"` for a Decimal and an ISO time for a time, and nothing
@@ -53,13 +73,20 @@ def validate(tool: Tool, raw: Mapping[str, Any]) -> tuple[dict[str, Any], BaseMo
     Raises:
         ValueError: the arguments are not canonical JSON, or not valid (pydantic's ValidationError is one).
     """
-    validated = tool.arguments.model_validate_json(canonical(_as_json(raw)), strict=True, extra="forbid")
-    return to_jsonable_python(validated), validated
+    validated = read(tool, canonical(_as_json(raw)))
+    values = to_jsonable_python(validated, inf_nan_mode="constants")
+    return Arguments(values, canonical(values), validated)
 
 
-def take_as_given(tool: Tool, raw: Mapping[str, Any]) -> tuple[dict[str, Any], BaseModel]:
+def read(tool: Tool, text: bytes) -> BaseModel:
+    """The strictly validated model. Raises ValueError."""
+    return tool.arguments.model_validate_json(text, strict=True, extra="forbid")
+
+
+def take_as_given(tool: Tool, raw: Mapping[str, Any]) -> Arguments:
     """The arguments without any check: what a gate that has no schema stage works with."""
-    return _as_json(raw), tool.arguments.model_construct(**dict(raw))
+    values = _as_json(raw)
+    return Arguments(values, canonical(values), tool.arguments.model_construct(**dict(raw)))
 
 
 def _as_json(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,18 +108,19 @@ def outgoing(tool: Tool, raw: Mapping[str, Any], redaction: Redaction) -> dict[s
     }
 
 
-def call_digest(workflow: str, version: str, run_id: str, node: str, tool: str, arguments: Any) -> str:
-    """SHA-256 over everything an approval is bound to."""
-    return digest_of(
-        {
-            "workflow": workflow,
-            "version": version,
-            "run": run_id,
-            "node": node,
-            "tool": tool,
-            "arguments": arguments,
-        }
-    )
+def bound_to(run: Run, node: str, tool: str) -> bytes:
+    """What an approval is bound to besides the arguments, as canonical JSON."""
+    return canonical({"workflow": run.workflow, "version": run.version, "run": run.id, "node": node, "tool": tool})
+
+
+def call_digest(bound: bytes, arguments: bytes) -> str:
+    """SHA-256 over everything an approval is bound to: the canonical JSON of `bound_to` with the arguments as one more
+    member, whose name comes first in the alphabet.
+
+    Args:
+        arguments: canonical JSON.
+    """
+    return hashlib.sha256(b'{"arguments":' + arguments + b"," + bound[1:]).hexdigest()
 
 
 def brief(error: ValueError) -> str:

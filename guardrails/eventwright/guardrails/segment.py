@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.middleware import approvals
 from eventwright.guardrails.redaction import Redaction
+from eventwright.guardrails.request import Request, bound_to, call_digest
 from eventwright.guardrails.rules import Record
 from eventwright.guardrails.verdicts import Stage
 from eventwright.runs.event import digest_of
@@ -27,9 +28,6 @@ from eventwright.runs.records import (
 )
 from eventwright.runs.store import History, Store
 from eventwright.tools.contract import MODELS, Resources
-
-if TYPE_CHECKING:
-    from eventwright.guardrails.request import Request
 
 #: How long a write may go on when its node was stopped (its time was up, a node beside it failed), in seconds.
 GRACE = 5.0
@@ -77,6 +75,8 @@ class Segment:
     lost: Exception | None = None
     #: Commits that nobody waited for; all of them are awaited when the segment ends.
     unwaited: list[asyncio.Future[None]] = field(default_factory=list)
+    #: By node and tool: what an approval is bound to besides the arguments.
+    _bound: dict[tuple[str, str], bytes] = field(default_factory=dict)
 
     @classmethod
     def begin(
@@ -110,6 +110,13 @@ class Segment:
             visit = Visit(run_id=self.run.id, node=node, visit=number, place=place)
             self.visits[place] = visit
         return visit
+
+    def digest(self, node: str, tool: str, arguments: bytes) -> str:
+        """What an approval of a call with these arguments (canonical JSON) is bound to."""
+        bound = self._bound.get((node, tool))
+        if bound is None:
+            bound = self._bound[node, tool] = bound_to(self.run, node, tool)
+        return call_digest(bound, arguments)
 
     def count_failure(self, failure: NodeFailure) -> Visit:
         """The failed visit, with one failure more."""
@@ -151,6 +158,8 @@ class Segment:
         Args:
             stage: only those that this stage asked for, or that no stage claims.
         """
+        if not self.reviews:
+            return []
         about = [
             review
             for review in self.reviews.values()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from eventwright.runs.errors import EventwrightError
@@ -56,6 +57,7 @@ class Verdict:
         }
 
 
+@lru_cache(maxsize=1024)
 def allow(stage: Stage, rule: str, reason: str = "") -> Verdict:
     """The verdict of a stage that has nothing against the call."""
     return Verdict(kind=VerdictKind.ALLOW, stage=stage, rule=rule, reason=reason)

@@ -324,8 +324,8 @@ def _undoing_arguments(tool: Tool, effect: Effect) -> dict[str, Any]:
     if effect.error is not None:
         raise _Obstacle(f"what it returned is not known: {effect.error}")
     try:
-        wanted = tool.undo.arguments(validate(tool, effect.arguments)[1], tool.load(effect.result))
-        return validate(tool.undo.tool, wanted)[0]
+        wanted = tool.undo.arguments(validate(tool, effect.arguments).validated, tool.load(effect.result))
+        return validate(tool.undo.tool, wanted).values
     except Exception as error:  # the author's function may raise anything, and anything is an obstacle
         words = brief(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise _Obstacle(f"it does not say how to take back this call: {words}") from error

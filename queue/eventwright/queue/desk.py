@@ -166,7 +166,7 @@ class Desk:
         if tool is None:
             return
         workflow, history = self._workflows.get(run.workflow, run.version), await self._store.history(run.id)
-        _, validated = validate(tool, arguments)
+        validated = validate(tool, arguments).validated
         records = list(records_of(history.effects.values(), history.reviews, workflow.trusted_tools()))
         facts = Facts(records=records, arguments=validated.__dict__)
         problem = unfit_argument(workflow.policy(review.node), tool, validated, facts)

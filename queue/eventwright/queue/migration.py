@@ -8,9 +8,10 @@ from dataclasses import replace
 from eventwright.graphs.questions import MOVED
 from eventwright.graphs.twin import rename_place
 from eventwright.graphs.workflow import Workflows
-from eventwright.guardrails.request import call_digest
+from eventwright.guardrails.request import bound_to, call_digest
 from eventwright.runs.checkpoints import CheckpointSaver
 from eventwright.runs.errors import EventwrightError
+from eventwright.runs.event import canonical
 from eventwright.runs.records import Review, ReviewKind, Run
 from eventwright.runs.store import Store
 from eventwright.runs.transaction import Transaction
@@ -72,4 +73,4 @@ async def migrate(
 
 
 def _new_digest(run: Run, review: Review, node: str) -> str:
-    return call_digest(run.workflow, run.version, run.id, node, review.evidence["tool"], review.arguments)
+    return call_digest(bound_to(run, node, review.evidence["tool"]), canonical(review.arguments))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import rfc8785
 from uuid_utils import uuid7
 
@@ -30,25 +30,29 @@ def canonical(value: Any) -> bytes:
     """
     try:
         if _is_plain(value, DEEPEST):
-            # The same bytes, at a fifth of the cost: what RFC 8785 orders and writes in its own way is not in it.
-            return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+            # The same bytes, at a tenth of the cost: what RFC 8785 orders and writes in its own way is not in it.
+            return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
         return rfc8785.dumps(value)
-    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
+    except (rfc8785.CanonicalizationError, orjson.JSONEncodeError, UnicodeEncodeError) as error:
         raise ValueError(f"not canonical JSON: {error}") from error
 
 
 def _is_plain(value: Any, depth: int) -> bool:
-    """Whether Python's own JSON is canonical: no floats, no large integers, no member names beyond ASCII, not deep."""
+    """Whether any JSON writer is canonical: no floats, no large integers, no member names beyond ASCII, not deep."""
     kind = type(value)
     if kind is str or kind is bool or value is None:
         return True
     if kind is int:
         return bool(-LARGEST_INTEGER <= value <= LARGEST_INTEGER)
-    if depth == 0:
+    if depth == 0 or (kind is not dict and kind is not list):
         return False
-    if kind is dict:
-        return all(type(name) is str and name.isascii() and _is_plain(item, depth - 1) for name, item in value.items())
-    return kind is list and all(_is_plain(item, depth - 1) for item in value)
+    if kind is dict and not all(type(name) is str and name.isascii() for name in value):
+        return False
+    # A loop, because a generator costs more than what it looks at.
+    for item in value.values() if kind is dict else value:  # noqa: SIM110
+        if not _is_plain(item, depth - 1):
+            return False
+    return True
 
 
 def digest_of(value: Any) -> str:
@@ -74,6 +78,8 @@ class Event:
     #: Ours, given at intake: the row's key.
     uid: str = field(default_factory=lambda: new_id("evt"))
     received_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    #: When its data was deleted, because it had been kept long enough.
+    expired_at: datetime | None = None
 
     @property
     def digest(self) -> str:
