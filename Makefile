@@ -6,9 +6,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 READY_TO_WORK := .venv/.ready-to-work
 AGENTDOJO := .venv-agentdojo
+CONTRACT := .contract-rq
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test soak attacks check bench bench-agentdojo
+.PHONY: help setup demo up test soak attacks contract-rq check bench bench-agentdojo
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +31,9 @@ soak: $(READY_TO_WORK) ## run the long tests: hundreds of races, storms of kill 
 attacks: $(READY_TO_WORK) ## play every attack on the guardrails with a model that always obeys, and print the tables
 	@$(BIN)/python -m tests.attacks.report
 
+contract-rq: $(CONTRACT)/.ready ## run the tests that RQ brings for its own workers against ours
+	@$(BIN)/python tests/contract_rq/run.py $(CONTRACT) -q $(ARGS)
+
 check: $(READY_TO_WORK) ## lint, format, types, the rules of the rooms
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
@@ -50,10 +54,15 @@ define environment
 @test -x $(1)/bin/python || $(PYTHON) -m venv $(1) >/dev/null 2>&1 || $(PYTHON) -m venv --clear --without-pip $(1)
 endef
 
+# $(call find-pip,ENVIRONMENT) sets the shell's $$pip
+define find-pip
+if $(1)/bin/python -m pip --version >/dev/null 2>&1; then pip="$(1)/bin/python -m pip"; \
+else pip="$(PYTHON) -m pip --python $(1)/bin/python"; fi
+endef
+
 # $(call install,ENVIRONMENT,WHAT,CONSTRAINTS)
 define install
-@if $(1)/bin/python -m pip --version >/dev/null 2>&1; then pip="$(1)/bin/python -m pip"; \
-else pip="$(PYTHON) -m pip --python $(1)/bin/python"; fi; \
+@$(call find-pip,$(1)); \
 echo installing $(2) into $(1); \
 $$pip install -qq --disable-pip-version-check --constraint $(3) --editable $(2)
 endef
@@ -74,4 +83,14 @@ $(AGENTDOJO)/.ready: pyproject.toml constraints.txt bench/agentdojo/constraints.
 	@awk -F '==' 'FNR == NR { own[$$1] } FNR == NR || !($$1 in own)' bench/agentdojo/constraints.txt constraints.txt \
 	> $(AGENTDOJO)/constraints.txt
 	$(call install,$(AGENTDOJO),'.' agentdojo,$(AGENTDOJO)/constraints.txt)
+	@touch $@
+
+# RQ's tests come with its sources alone; those of the version that is installed.
+$(CONTRACT)/.ready: $(READY_TO_WORK)
+	@rm -rf $(CONTRACT) && mkdir $(CONTRACT)
+	@$(call find-pip,.venv); \
+	rq=$$($(BIN)/python -c 'from importlib.metadata import version; print(version("rq"))'); \
+	echo fetching the tests of rq $$rq into $(CONTRACT); \
+	$$pip download -qq --disable-pip-version-check --no-binary rq --no-deps --dest $(CONTRACT) rq==$$rq && \
+	tar -xzf $(CONTRACT)/rq-$$rq.tar.gz -C $(CONTRACT) --strip-components=1 rq-$$rq/tests
 	@touch $@

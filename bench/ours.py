@@ -8,13 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from graphs import FIVE_NODES, ONE_QUESTION, PAYLOAD
+from graphs import FIVE_NODES, PAYLOAD
 
 from eventwright.app.commands.processes import collect_seldom
 from eventwright.app.composition import App, open_app
 from eventwright.app.settings import Settings
 from eventwright.runs.event import Event, new_id
-from eventwright.runs.records import Decision, DecisionType, ReviewState
 from eventwright.runs.states import RunState
 
 
@@ -36,25 +35,8 @@ async def runs_per_second(kind: str, place: str, home: Path, *, runs: int, concu
             return runs / (time.perf_counter() - began)
 
 
-async def decision_to_resume(kind: str, place: str, home: Path, *, runs: int) -> list[float]:
-    """Seconds from a committed decision to the node going on, one decision at a time on an otherwise idle worker."""
-    waits = []
-    async with open_app(settings(kind, place, home, 100), workflows=[ONE_QUESTION]) as app, _working(app):
-        await _receive(app, "one-question", runs)
-        await _until(app, "one-question", RunState.PENDING_APPROVAL, runs)
-        graph = app.engine.runner.graph(ONE_QUESTION)
-        for review in await app.store.reviews(state=ReviewState.OPEN, limit=runs):
-            await app.engine.decide(review.id, Decision(type=DecisionType.APPROVE, by="bench"))
-            decided = time.time()
-            while (await app.store.run(review.run_id)).state is not RunState.COMPLETED:  # noqa: ASYNC110 - as others see it
-                await asyncio.sleep(0.005)
-            state = await graph.aget_state({"configurable": {"thread_id": review.run_id}})
-            waits.append(state.values["resumed_at"] - decided)
-    return waits
-
-
 async def _receive(app: App, kind: str, runs: int) -> None:
-    data = {"log": [], "payload": PAYLOAD} if kind == "five-nodes" else {}
+    data = {"log": [], "payload": PAYLOAD}
     for start in range(0, runs, 200):
         events = [
             Event(id=new_id("bench"), source="/bench", type=kind, data=data) for _ in range(min(200, runs - start))

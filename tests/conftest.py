@@ -99,6 +99,17 @@ class PostgresServer:
     """A running PostgreSQL that listens on a Unix socket in `folder` and nowhere else."""
 
     folder: Path
+    #: pgserver's handle on it.
+    process: Any
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """It is shut down in here, and runs again afterwards."""
+        self.process.stop()
+        try:
+            yield
+        finally:
+            self.process.ensure_postgres_running()
 
     def url(self, database: str) -> str:
         return f"postgresql+asyncpg://postgres@/{database}?host={self.folder}"
@@ -147,7 +158,7 @@ def postgres_server() -> Iterator[PostgresServer]:
             process = get_server(Path(folder) / "data", cleanup_mode="delete")
             socket = process.get_postmaster_info().socket_path
             assert socket is not None, "pgserver listens on a port, which it does on Windows alone"
-            server = PostgresServer(socket.parent)
+            server = PostgresServer(socket.parent, process)
             # Faster, and what is lost when the machine dies was a test's.
             safeties = ["fsync", "full_page_writes", "synchronous_commit"]
             server.execute(*(f"ALTER SYSTEM SET {safety} = off" for safety in safeties))

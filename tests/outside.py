@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypedDict
 
 from langchain_core.language_models import BaseChatModel
 from langgraph.graph import START, StateGraph
+from tests.loopback import on_loopback
 
 from eventwright.app.simulate import SimulatedClock, Simulation
 from eventwright.graphs.runner import Runner
@@ -239,8 +240,6 @@ class ModelServer:
             )
             await writer.drain()
             break
-        writer.close()
-        await writer.wait_closed()
 
 
 def _completion(question: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,12 +263,9 @@ def answer(value: Any, confidence: float = 1.0) -> dict[str, Any]:
 @asynccontextmanager
 async def a_model(server: ModelServer) -> AsyncIterator[BaseChatModel]:
     """The real client, connected to the server."""
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.port = listening.sockets[0].getsockname()[1]
-    model = build_model(ModelSettings(api_key="made-up", base_url=f"http://127.0.0.1:{server.port}/v1"))
-    try:
-        yield model
-    finally:
-        await close_model(model)
-        listening.close()
-        await listening.wait_closed()
+    async with on_loopback(server.serve) as server.port:
+        model = build_model(ModelSettings(api_key="made-up", base_url=f"http://127.0.0.1:{server.port}/v1"))
+        try:
+            yield model
+        finally:
+            await close_model(model)

@@ -34,7 +34,9 @@ from eventwright.runs.event import Event
 from eventwright.tools.chat_models import process_model
 from eventwright.tools.contract import Call, NotDone, Permanent, Role, ToolError, Undo, tool
 from eventwright.tools.langchain_tools import as_langchain, langchain_tool
+from eventwright.tools.limits import Limits
 from eventwright.tools.model_tool import ask_model
+from eventwright.tools.providers import Providers
 from eventwright.tools.secrets import Secrets
 
 __all__ = [
@@ -52,10 +54,12 @@ __all__ = [
     "Event",
     "Facts",
     "Judgement",
+    "Limits",
     "NotDone",
     "On",
     "Permanent",
     "Policy",
+    "Providers",
     "Redaction",
     "Rejected",
     "Role",

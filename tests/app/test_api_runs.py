@@ -61,6 +61,10 @@ async def test_a_run_cannot_be_cancelled_twice(client: httpx.AsyncClient, sent: 
         (b'{"rename": {"refund": 1}}', 400),
         (b'{"force": true}', 400),
         (b'{"rename": {"refund": "nowhere"}}', 400),
+        (b'{"to_version": "9"}', 404),
+        (b'{"state": {"remove": ["paid"]}}', 400),
+        (b'{"state": {"drop": ["nothing"]}}', 400),
+        (b'{"state": {"set": {"nothing": 1}}}', 400),
         (b'{"from_start": NaN}', 400),
         (b" " * (1024 * 1024 + 1), 413),
     ],
@@ -201,3 +205,30 @@ async def test_a_shutdown_does_not_wait_for_those_who_wait(app: App, serving: An
             waiting = asyncio.create_task(client.get(f"/v1/runs/{run_id}?wait=60"))
             await client.get("/healthz")
         assert (await waiting).json()["state"] == "received"
+
+
+async def test_a_run_that_waits_for_its_turn_says_for_whom(
+    opened: Any, client_of: Any, paying_workflow: Any, sent: Sent
+):
+    ordered = paying_workflow("ordered", "order.paid", on={"key": "account"})
+    async with opened(ordered) as app, client_of(app) as client:
+        first, second = [await sent(client, name, WISH, "order.paid") for name in ("1", "2")]
+        shown = {run["id"]: run for run in (await client.get("/v1/runs?workflow=ordered")).json()["items"]}
+        assert [(shown[run]["serial_key"], shown[run]["waits_for"]) for run in (first, second)] == [
+            ("ann", None),
+            ("ann", first),
+        ]
+        await app.engine.advance(first)
+        assert (await client.get(f"/v1/runs/{second}")).json()["waits_for"] is None
+
+
+async def test_an_event_without_its_key_is_a_422_and_is_kept(opened: Any, client_of: Any, paying_workflow: Any):
+    ordered = paying_workflow("ordered", "order.paid", on={"key": lambda event: event.data["order"]})
+    event = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "order.paid", "data": WISH}
+    async with opened(ordered) as app, client_of(app) as client:
+        headers = {"content-type": "application/cloudevents+json"}
+        answer = await client.post("/v1/events", json=event, headers=headers)
+        assert (answer.status_code, answer.json()["type"]) == (422, "urn:eventwright:problem:invalid-payload")
+        assert answer.json()["errors"] == [{"at": "<lambda>", "problem": "it raised KeyError: 'order'"}]
+        (kept,) = (await client.get("/v1/events?state=refused")).json()["items"]
+        assert kept["uid"] == answer.json()["uid"]

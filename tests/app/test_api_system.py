@@ -65,8 +65,9 @@ async def test_a_service_without_its_database_lives_and_is_not_ready(
 async def test_what_is_deployed_can_be_read(client: httpx.AsyncClient):
     refunds, _ = (await client.get("/v1/workflows")).json()["items"]
     assert (refunds["name"], refunds["version"], refunds["description"]) == ("refunds", "1", "Pays money back")
-    assert refunds["triggers"] == [{"type": "refund.wanted", "source": None, "versions": ["1"]}]
+    assert refunds["triggers"] == [{"type": "refund.wanted", "source": None, "versions": ["1"], "key": None}]
     (node,) = refunds["nodes"]
+    assert node["lane"] == "default"
     assert node["tools"] == [{"name": "bank.pay", "class": "keyed", "approval": "amount above 50"}]
 
 
@@ -87,11 +88,9 @@ async def test_the_metrics_count_runs_and_those_who_wait(client: httpx.AsyncClie
     await paused(client, "2")
     response = await client.get("/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert 'eventwright_runs{workflow="refunds",state="pending_approval"} 2\n' in response.text
-    assert 'eventwright_reviews_open{workflow="refunds"} 2\n' in response.text
-    assert re.search(r"^eventwright_commits_total [1-9]\d*$", response.text, re.MULTILINE)
-    for line in response.text.splitlines():
-        assert re.fullmatch(r"# (HELP|TYPE) \w+ .+|\w+(\{(\w+=\"[^\"]*\",?)+\})? \d+", line), line
+    assert 'eventwright_runs{state="pending_approval",workflow="refunds"} 2.0\n' in response.text
+    assert 'eventwright_reviews_open{workflow="refunds"} 2.0\n' in response.text
+    assert re.search(r"^eventwright_commits_total [1-9]", response.text, re.MULTILINE)
 
 
 # -- the document ------------------------------------------------------------------------------------------------------

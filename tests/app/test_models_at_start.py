@@ -15,8 +15,10 @@ from eventwright.app.simulate import simulate
 from eventwright.graphs.judgement import classify
 from eventwright.graphs.workflow import On, Workflow
 from eventwright.tools.building import Models
+from eventwright.tools.limits import Limits
 from eventwright.tools.offline_model import OfflineModel
 from eventwright.tools.prices import Prices, PricesUnusable
+from eventwright.tools.providers import Providers
 
 BAD = 'currency = "USD"\n[models.mine]\ninput = "-1"\noutput = "1"\n'
 
@@ -44,8 +46,11 @@ async def test_the_settings_say_which_models_are_asked_and_how(tmp_path: Path, m
         "EVENTWRIGHT_MODEL_TIMEOUT": "7",
         "EVENTWRIGHT_MODEL_MAX_TOKENS": "99",
         "EVENTWRIGHT_MODEL_LOGPROBS": "true",
+        "EVENTWRIGHT_MODEL_CONCURRENCY": "5",
+        "EVENTWRIGHT_MODEL_REQUESTS_PER_MINUTE": "60",
+        "EVENTWRIGHT_MODEL_TOKENS_PER_MINUTE": "90000",
         "EVENTWRIGHT_PRICES": str(file),
-        "OPENAI_API_KEY": "made-up",
+        "OPENAI_API_KEY": "made-up, made-up-too",
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -54,16 +59,20 @@ async def test_the_settings_say_which_models_are_asked_and_how(tmp_path: Path, m
     names = [getattr(model, "model_name", None) for model in (models.primary, models.fallback, models.cheaper)]
     assert names == ["big", "other", "small"]
     assert (models.timeout, models.max_tokens, models.logprobs) == (7, 99, True)
+    assert models.limits == Limits(at_once=5, requests_per_minute=60, tokens_per_minute=90_000)
+    assert models.providers is app.resources.use(Providers)
     assert list(models.prices.models) == ["mine"]
 
 
 async def test_settings_that_are_empty_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FALLBACK_MODEL", "CHEAPER_MODEL", "PRICES"):
+    limits = ("MODEL_CONCURRENCY", "MODEL_REQUESTS_PER_MINUTE", "MODEL_TOKENS_PER_MINUTE")
+    for name in ("FALLBACK_MODEL", "CHEAPER_MODEL", "PRICES", *limits):
         monkeypatch.setenv(f"EVENTWRIGHT_{name}", "")
     monkeypatch.setenv("OPENAI_API_KEY", "made-up")
     async with open_app(Settings(home=tmp_path, redis_url="none"), workflows=[], works=True) as app:
         models = Models.of(app.resources)
     assert (models.fallback, models.cheaper, models.prices) == (None, None, Prices.packaged())
+    assert models.limits == Limits()
 
 
 class State(TypedDict, total=False):

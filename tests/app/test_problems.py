@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from eventwright.app.web.refusals import problem_response
 from eventwright.app.wire.problems import Problem, ProblemType, Refused, problem_of
 from eventwright.app.wire.strict_json import BadJSON, TooLarge
 from eventwright.queue.webhooks import BadWebhook, SignatureRefused
@@ -15,7 +16,9 @@ from eventwright.runs.errors import (
     DuplicateEvent,
     IllegalMove,
     LeaseLost,
+    Overloaded,
     StoreUnavailable,
+    Trouble,
     UnknownEvent,
     UnknownReview,
     UnknownRun,
@@ -94,7 +97,6 @@ def test_a_refusal_carries_its_own_problem():
     ("error", "status"),
     [
         (SignatureRefused(), 401),
-        (StoreUnavailable("connection to db.internal as alice failed"), 503),
         (LeaseLost("run_1", 1, 2), 500),
         (RuntimeError("password=hunter2"), 500),
     ],
@@ -103,3 +105,17 @@ def test_what_is_not_meant_for_a_stranger_is_told_without_detail(error: Exceptio
     document: dict[str, Any] = problem_of(error).document()
     assert document.keys() == {"type", "title", "status"}
     assert document["status"] == status
+
+
+@pytest.mark.parametrize("trouble", list(Trouble))
+def test_of_a_database_that_is_away_the_kind_of_trouble_is_told_and_when_to_come_again(trouble: Trouble):
+    problem = problem_of(StoreUnavailable("connection to db.internal as alice failed", trouble=trouble))
+    assert problem.document().keys() == {"type", "title", "status", "detail", "retry_after"}
+    assert (problem.status, problem.detail) == (503, trouble)
+    assert problem_response(problem, "/v1/events").headers["retry-after"] == "2"
+
+
+def test_a_service_with_too_much_waiting_says_when_to_come_again():
+    problem = problem_of(Overloaded("9 runs wait", retry_after=7.2))
+    assert (problem.status, problem.document()["retry_after"]) == (429, 8)
+    assert problem_response(problem, "/v1/events").headers["retry-after"] == "8"

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from tests.loopback import on_loopback
 
 from eventwright.app.composition import App
 from eventwright.app.sending import NotAccepted, send
@@ -47,11 +48,8 @@ async def test_a_server_that_is_no_eventwright_is_unreachable():
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
         await writer.drain()
-        writer.close()
-        await writer.wait_closed()
 
-    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with on_loopback(greet) as port:
         with pytest.raises(Unreachable, match="200"):
             await send("refund.wanted", WISH, to=f"http://127.0.0.1:{port}")
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 from pydantic import BaseModel, Field
+from tests.loopback import on_loopback
 
 from eventwright.tools.contract import Call, Role, tool
 from eventwright.tools.mail import Mailer
@@ -98,15 +99,9 @@ async def listening(ledger: Ledger) -> AsyncIterator[Web]:
         ledger.add("request", host=host, path=head[0].split(" ")[1])
         writer.write(b"HTTP/1.1 200 ok\r\ncontent-length: 4\r\nconnection: close\r\n\r\nhelp")
         await writer.drain()
-        writer.close()
-        await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield Web(ledger, server.sockets[0].getsockname()[1])
-    finally:
-        server.close()
-        await server.wait_closed()
+    async with on_loopback(serve) as port:
+        yield Web(ledger, port)
 
 
 # -- what the workflows of the suite may be given ---------------------------------------------------------------------

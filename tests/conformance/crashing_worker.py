@@ -80,13 +80,15 @@ async def advance(store: Store, saver: CheckpointSaver, compiled: Any, run_id: s
         await compiled.ainvoke(given, config, durability="sync")
         state = await compiled.aget_state(config)
     async with store.write(claim.lease) as tx:
+        # A run that has crossed a boundary is suspect no more.
+        tx.wake_next_suspect()
         if not state.tasks:
-            tx.move(run_id, RunState.COMPLETED, actor=worker, outcome=Outcome.APPROVED)
+            tx.move(run_id, RunState.COMPLETED, actor=worker, outcome=Outcome.APPROVED, crashes=0)
             return
         for asked in state.interrupts:
             if asked.id not in {review.interrupt_id for review in reviews}:
                 tx.open_review(_review(run_id, asked.id, str(asked.value)))
-        tx.move(run_id, RunState.PENDING_APPROVAL, actor=worker)
+        tx.move(run_id, RunState.PENDING_APPROVAL, actor=worker, crashes=0)
         tx.wake_if_decided_meanwhile(run_id, seen=[r.id for r in reviews if r.decision], lane="default")
 
 

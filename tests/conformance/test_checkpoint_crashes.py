@@ -87,13 +87,17 @@ async def crash(url: str, *, kills: int, runs_a_kill: int) -> None:
                 await answer_open_reviews(store)
                 await asyncio.sleep(0.02)
         os.kill(worker, signal.SIGKILL)
-        await verify(store, begun)
-        assert any([(await store.run(run.id)).crashes for run in begun]), "no worker was killed while it held a run"
+        taken_over = await verify(store, begun)
+        assert taken_over > kills / 2, "most workers were killed while they held no run"
 
 
-async def verify(store: Store, runs: list[Run]) -> None:
-    """Every run came to its exact end, with one answer a question, and its journal is whole."""
-    saver = CheckpointSaver(store)
+async def verify(store: Store, runs: list[Run]) -> int:
+    """Every run came to its exact end, with one answer a question, and its journal is whole.
+
+    Returns:
+        How often a run was taken over from a worker that was killed.
+    """
+    saver, taken_over = CheckpointSaver(store), 0
     for run in runs:
         saved = await saver.aget_tuple(thread(run.id))
         assert saved is not None
@@ -104,6 +108,8 @@ async def verify(store: Store, runs: list[Run]) -> None:
         for seq, entry in enumerate(await store.journal(run.id), start=1):
             assert (entry.seq, entry.prev, entry.hash) == (seq, previous, hash_of(entry))
             previous = entry.hash
+            taken_over += "taken_over" in entry.data
+    return taken_over
 
 
 async def test_runs_survive_workers_that_are_killed_on_sqlite(sqlite_url: str) -> None:
@@ -116,8 +122,8 @@ async def test_runs_survive_workers_that_are_killed_on_postgres(postgres_url: st
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-async def test_a_thousand_runs_survive_a_hundred_kills(database_url: str) -> None:
-    await crash(database_url, kills=100, runs_a_kill=10)
+async def test_a_thousand_runs_survive_hundreds_of_kills(database_url: str) -> None:
+    await crash(database_url, kills=300, runs_a_kill=4)
 
 
 async def test_a_worker_that_blocks_its_loop_keeps_its_runs(database_url: str) -> None:

@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import json
 import operator
+import os
+import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, TypedDict
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send
+from tests.faults.books import Provider
 
 from eventwright.graphs.workflow import On, Workflow
 from eventwright.guardrails.policy import Backoff, Policy, review
 from eventwright.guardrails.rules import always
 from eventwright.tools.contract import Call, NotDone, tool
-
-
-@dataclass(frozen=True)
-class Provider:
-    """A system outside: a file with one line for everything that happened there."""
-
-    path: Path
-
-    def record(self, what: str, call: Call, *, once: bool = False) -> None:
-        """Write a line; with `once`, none if this key has one: the provider honours our idempotency key."""
-        with self.path.open("a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            if not (once and self.find(what, call.idempotency_key)):
-                line = {"what": what, "run": call.run_id, "key": call.idempotency_key, "attempt": call.attempt}
-                file.write(json.dumps(line) + "\n")
-
-    def lines(self) -> list[dict]:
-        """Everything that happened, in order."""
-        return [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
-
-    def find(self, what: str, key: str | None = None) -> list[dict]:
-        """What happened of this kind, in order."""
-        return [line for line in self.lines() if line["what"] == what and key in (None, line["key"])]
 
 
 @tool(trusted=True)
@@ -140,6 +116,12 @@ async def hog(state: State) -> State:
     return {"steps": ["hog"]}
 
 
+async def die(state: State) -> State:
+    """What a library written in C does with a broken file."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
 def in_a_row(**nodes: object) -> StateGraph:
     """A graph of these nodes, one after the other."""
     graph = StateGraph(State)
@@ -182,4 +164,6 @@ gossip.add_node("buy", buy)
 gossip.add_edge(START, "overhear")
 gossiping = workflow("gossiping", gossip, nap=may(doze), overhear=may(hear), buy=may(pay))
 
-ALL: Sequence[Workflow] = (naps, chores, hogging, tripping, asking, hurrying, gossiping)
+poison = workflow("poison", in_a_row(nap=nap, die=die), nap=may(doze))
+
+ALL: Sequence[Workflow] = (naps, chores, hogging, tripping, asking, hurrying, gossiping, poison)

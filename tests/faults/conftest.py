@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import signal
 import sys
@@ -11,10 +10,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
+from tests.faults.books import Provider
+from tests.faults.chores import ALL
 
 from eventwright.app.composition import App, open_app
 from eventwright.app.settings import Settings
@@ -22,7 +22,7 @@ from eventwright.runs.event import Event, new_id
 from eventwright.runs.records import Run
 from eventwright.runs.states import FINAL
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 
 
 class Service:
@@ -31,11 +31,10 @@ class Service:
     #: Times for tests that are not about the usual ones.
     brisk: ClassVar = {"lease_seconds": 1.5, "heartbeat_seconds": 0.5, "sweep_seconds": 0.5}
 
-    def __init__(self, folder: Path, database_url: str, redis_url: str, chores: ModuleType) -> None:
+    def __init__(self, folder: Path, database_url: str, redis_url: str) -> None:
         self.folder = folder
         self.urls = {"database_url": database_url, "redis_url": redis_url}
-        self.chores = chores
-        self.provider = chores.Provider(folder / "ledger")
+        self.provider = Provider(folder / "ledger")
         self._processes: dict[asyncio.subprocess.Process, Path] = {}
 
     def settings(self, **changes: Any) -> Settings:
@@ -48,10 +47,15 @@ class Service:
         settings = self.settings(**changes).model_dump(exclude_none=True, exclude_unset=True)
         environment = {f"EVENTWRIGHT_{name.upper()}": str(value) for name, value in settings.items()}
         log = self.folder / f"worker-{len(self._processes)}.log"
-        command = (sys.executable, "-W", "error", HERE / "worker_process.py", self.provider.path, *([go] if go else []))
+        program = (sys.executable, "-W", "error", "-m", "tests.faults.worker_process")
+        command = (*program, self.provider.path, *([go] if go else []))
         with log.open("w") as errors:
             process = await asyncio.create_subprocess_exec(
-                *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=errors, env=os.environ | environment
+                *map(str, command),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                cwd=ROOT,
+                env=os.environ | environment,
             )
         self._processes[process] = log
         assert process.stdout is not None
@@ -73,7 +77,7 @@ class Service:
     async def app(self, **changes: Any) -> AsyncIterator[App]:
         """A process that sends and asks; this one."""
         settings = self.settings(**changes)
-        async with open_app(settings, workflows=self.chores.ALL, resources=[self.provider]) as app:
+        async with open_app(settings, workflows=ALL, resources=[self.provider]) as app:
             yield app
 
     @asynccontextmanager
@@ -133,13 +137,7 @@ class Service:
 
 
 @pytest.fixture
-def chores(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(HERE)
-    return importlib.import_module("chores")
-
-
-@pytest.fixture
-async def service(tmp_path: Path, database_url: str, redis_url: str, chores: ModuleType) -> AsyncIterator[Service]:
-    service = Service(tmp_path, database_url, redis_url, chores)
+async def service(tmp_path: Path, database_url: str, redis_url: str) -> AsyncIterator[Service]:
+    service = Service(tmp_path, database_url, redis_url)
     yield service
     await service.end_all()

@@ -1,6 +1,6 @@
 """A worker to be killed: the real composition on `chores`, configured by the environment like any other.
 
-    python worker_process.py LEDGER [GO]
+    python -m tests.faults.worker_process LEDGER [GO]
 
 It says "open" on standard output once it is; with GO, it begins to work when there is a file of that name.
 """
@@ -13,7 +13,8 @@ import signal
 import sys
 from pathlib import Path
 
-from chores import ALL, Provider
+from tests.faults.books import Provider
+from tests.faults.chores import ALL
 
 from eventwright.app.composition import open_app
 from eventwright.app.settings import Settings

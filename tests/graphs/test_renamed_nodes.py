@@ -17,6 +17,7 @@ from tests.outside import (
 )
 
 from eventwright.guardrails.policy import Policy
+from eventwright.queue.migration import Move
 from eventwright.runs.states import Outcome, Reason, RunState
 
 
@@ -65,7 +66,7 @@ async def test_a_fork_survives_the_renaming_of(world: World, names: dict[str, st
     rests = await run.go_on()
     if rests.state is RunState.FAILED:
         assert rests.reason is Reason.NEEDS_MIGRATION
-        await world.engine.replay(run.run_id, by="olga", rename=names)
+        await world.engine.replay(run.run_id, by="olga", move=Move(rename=names))
         rests = await run.go_on()
 
     assert ended(rests) == (RunState.COMPLETED, Outcome.APPROVED)
@@ -91,7 +92,7 @@ async def test_a_renamed_node_that_tasks_were_sent_to_stops_the_run_and_can_be_m
         await world.engine.decide(review.id, says("respond", response=answer))
     run = world.take(run.run_id)
     assert ended(await run.go_on()) == (RunState.FAILED, Reason.NEEDS_MIGRATION)
-    await world.engine.replay(run.run_id, by="olga", rename={"leaf": "blatt"})
+    await world.engine.replay(run.run_id, by="olga", move=Move(rename={"leaf": "blatt"}))
     assert (await run.go_on()).state is RunState.COMPLETED
     assert (await run.values())["log"] == ["post 0", "a", "post 1", "b"]
     assert sorted(world.provider.done) == [("post", "0"), ("post", "1")]

@@ -14,6 +14,7 @@ from tests.outside import Provider, Trouble, World, chain, job, look, the_review
 
 from eventwright.graphs.workflow import On
 from eventwright.guardrails.policy import Policy
+from eventwright.queue.migration import Move
 from eventwright.runs.records import ReviewKind
 from eventwright.runs.states import RunState
 from eventwright.tools.contract import Call, NotDone, Role, tool
@@ -332,6 +333,6 @@ class TestAnUntrustedPageStaysUntrusted:
         async with world.store.write() as tx:
             tx.make_due(run.run_id)
         await run.go_on()
-        await world.engine.replay(run.run_id, by="olga", rename={"posts": "sends"})
+        await world.engine.replay(run.run_id, by="olga", move=Move(rename={"posts": "sends"}))
         await run.go_on()
         await refused(world, run)

@@ -14,11 +14,18 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.app.observing.standins import LangSmith
 from tests.journeys.support_world import ANN, Outside, ticket
-from tests.tools.model_provider import Provider, called, http
+from tests.loopback import on_loopback
+from tests.tools.model_provider import Provider, called, completion, http
 
 from eventwright.app.commands.logs import log_to_stderr
 from eventwright.app.composition import App, open_app
+from eventwright.app.observing.otel import OtelSpans
+from eventwright.app.observing.spans import Spans
 from eventwright.app.settings import Settings
 from eventwright.graphs.support import support
 from eventwright.graphs.workflow import Workflow
@@ -71,19 +78,18 @@ def stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[StringIO]:
 async def provider() -> AsyncIterator[Provider]:
     """A provider of models that keeps what it was asked."""
     provider = Provider()
-    server = await asyncio.start_server(provider.serve, "127.0.0.1", 0)
-    provider.port = server.sockets[0].getsockname()[1]
-    yield provider
-    server.close()
-    await server.wait_closed()
+    async with on_loopback(provider.serve) as provider.port:
+        yield provider
 
 
 @asynccontextmanager
-async def opened(home: Path, provider: Provider, outside: Outside, workflow: Workflow = support) -> AsyncIterator[App]:
+async def opened(
+    home: Path, provider: Provider, outside: Outside, workflow: Workflow = support, spans: Spans | None = None
+) -> AsyncIterator[App]:
     settings = Settings(
         home=home, redis_url="none", smtp_url=outside.smtp.url, openai_base_url=f"http://127.0.0.1:{provider.port}/v1"
     )
-    async with open_app(settings, workflows=[workflow], works=True) as app:
+    async with open_app(settings, workflows=[workflow], works=True, spans=spans) as app:
         yield app
 
 
@@ -191,3 +197,43 @@ async def test_a_failure_that_sings_is_told_without_its_song(
         assert heard(await left_behind(app)) == []
         assert heard(stderr.getvalue()) == []
         assert "it failed" in stderr.getvalue()
+
+
+@pytest.fixture
+def langsmith(monkeypatch: pytest.MonkeyPatch) -> Iterator[LangSmith]:
+    """LangSmith's API, to which traces go."""
+    service = LangSmith.ready()
+    with service.serving(), service.chosen(monkeypatch):
+        yield service
+
+
+async def test_no_canary_is_in_a_span_or_a_metric_or_leaves_to_langsmith(
+    tmp_path: Path, provider: Provider, outside: Outside, langsmith: LangSmith
+) -> None:
+    """The provider sings too, in the name of its model and in the words of a refusal."""
+    body = completion({"content": None, "tool_calls": []}) | {"model": f"gpt {SECRET}"}
+    arguments = json.dumps({"value": "card_delivery", "confidence": 0.1, "reason": SONG})
+    function = {"name": "classify", "arguments": arguments}
+    body["choices"][0]["message"]["tool_calls"] = [{"id": "c", "type": "function", "function": function}]
+    provider.script = [http({"error": {"message": SONG}}, 500), http(body)]
+    memory = InMemorySpanExporter()
+    provider_of_spans = TracerProvider(shutdown_on_exit=False)
+    provider_of_spans.add_span_processor(SimpleSpanProcessor(memory))
+    text = f"{SONG}. Where is it?"
+    async with opened(tmp_path, provider, outside, spans=OtelSpans(provider_of_spans)) as app:
+        run = await send(app, text=text, sender=ANN.email, subject=SONG[:80])
+        while run.state is RunState.RETRYING:
+            await asyncio.sleep(0.05)
+            run = await go_on(app, run.id)
+        assert run.state is RunState.PENDING_APPROVAL
+        metrics = (await app.exposition.all()).decode()
+    provider_of_spans.shutdown()
+
+    spans = "".join(span.to_json() for span in memory.get_finished_spans())
+    assert heard(spans) == []
+    assert "[email 1]" in spans
+    assert "Where is it?" not in spans
+    assert heard(metrics) == []
+    assert 'model="gpt [secret 1]"' in metrics
+    assert heard(langsmith.text) == []
+    assert "Where is it?" in langsmith.text

@@ -16,7 +16,7 @@ from eventwright.graphs.runner import Stop
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.rules import above
 from eventwright.queue.desk import AlreadyDecided
-from eventwright.queue.migration import BadMigration
+from eventwright.queue.migration import BadMigration, Move
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.records import JournalKind, Review, ReviewState
 from eventwright.runs.states import Outcome, Reason, RunState
@@ -205,7 +205,7 @@ class TestARenamedNode:
 
         assert ended(stopped) == (RunState.FAILED, Reason.NEEDS_MIGRATION)
         assert stopped.error is not None
-        assert "replay RUN --rename pay=NEW_NAME" in stopped.error
+        assert "migrate RUN --rename pay=payout" in stopped.error
         [review] = await world.store.reviews(run_ids=[run.run_id])
         assert review.state is ReviewState.DECIDED
         assert review.decision is not None
@@ -232,7 +232,7 @@ class TestARenamedNode:
         await self.moved_on(world, run.run_id)
 
     async def moved_on(self, world: World, run_id: str) -> None:
-        await world.engine.replay(run_id, by="olga", rename={"pay": "payout"})
+        await world.engine.replay(run_id, by="olga", move=Move(rename={"pay": "payout"}))
         done = await world.take(run_id).go_on()
 
         assert ended(done) == (RunState.COMPLETED, Outcome.APPROVED)
@@ -248,7 +248,7 @@ class TestARenamedNode:
             tx.make_due(run.run_id)
         run = world.take(run.run_id)
         await run.go_on()
-        await world.engine.replay(run.run_id, by="olga", rename={"pay": "payout"})
+        await world.engine.replay(run.run_id, by="olga", move=Move(rename={"pay": "payout"}))
 
         assert (await run.go_on()).state is RunState.PENDING_APPROVAL
         still = await the_review(run)
@@ -267,7 +267,7 @@ class TestARenamedNode:
 
         assert ended(await run.go_on()) == (RunState.FAILED, Reason.NEEDS_MIGRATION)
         with pytest.raises(BadMigration):
-            await world.engine.replay(run.run_id, by="olga", rename={"pay": "pya"})
+            await world.engine.replay(run.run_id, by="olga", move=Move(rename={"pay": "pya"}))
         assert ended(await run.run()) == (RunState.FAILED, Reason.NEEDS_MIGRATION)
         assert len(world.provider.calls) == 2
 

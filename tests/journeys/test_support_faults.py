@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from langchain_core.language_models import BaseChatModel
 from tests.journeys.support_world import ANN, Outside, ticket
+from tests.loopback import on_loopback
 
 from eventwright.app.simulate import Simulation, simulate, simulator
 from eventwright.graphs.support import PREPARED_REPLY, support
@@ -157,9 +158,11 @@ async def model_server(fails: float) -> AsyncIterator[BaseChatModel]:
         length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
         name = json.loads(await reader.readexactly(length))["tools"][0]["function"]["name"]
         left -= 1
-        arguments = json.dumps({"value": good[name], "confidence": 0.95, "reason": "clear"})
+        arguments = json.dumps({"value": good.get(name), "confidence": 0.95, "reason": "clear"})
         call = {"id": "1", "type": "function", "function": {"name": name, "arguments": arguments}}
-        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        # The research agent, whose tools it has, is told that there is nothing to find.
+        spoken = {"content": None, "tool_calls": [call]} if name in good else {"content": "There is nothing."}
+        message = {"role": "assistant", **spoken}
         choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
         completion = {"id": "1", "object": "chat.completion", "created": 1, "model": "served", "choices": [choice]}
         status, body = (503, {"error": {"message": "overloaded"}}) if left >= 0 else (200, completion)
@@ -167,18 +170,13 @@ async def model_server(fails: float) -> AsyncIterator[BaseChatModel]:
         lines = f"HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n"
         writer.write(lines.encode() + b"connection: close\r\n\r\n" + text)
         await writer.drain()
-        writer.close()
-        await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    model = build_model(ModelSettings(base_url=f"http://127.0.0.1:{port}/v1"))
-    try:
-        yield model
-    finally:
-        await close_model(model)
-        server.close()
-        await server.wait_closed()
+    async with on_loopback(serve) as port:
+        model = build_model(ModelSettings(base_url=f"http://127.0.0.1:{port}/v1"))
+        try:
+            yield model
+        finally:
+            await close_model(model)
 
 
 async def test_a_model_that_stumbles_is_asked_again(outside: Outside) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -47,9 +47,15 @@ def serving() -> Serving:
 
     @asynccontextmanager
     async def serve(
-        url: str, handle: Handle, stopping: asyncio.Event | None = None, *, concurrency: int = 100, drain: float = 30.0
+        url: str,
+        handle: Handle,
+        stopping: asyncio.Event | None = None,
+        *,
+        lanes: Sequence[str] = ("default",),
+        concurrency: int = 100,
+        drain: float = 30.0,
     ) -> AsyncIterator[Worker]:
-        worker = Worker(url, concurrency=concurrency, drain_seconds=drain)
+        worker = Worker(url, lanes=lanes, concurrency=concurrency, drain_seconds=drain)
         stopping = stopping or asyncio.Event()
         served = asyncio.create_task(worker.serve(handle, stopping))
         try:

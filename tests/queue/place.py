@@ -34,7 +34,7 @@ def workflow(name: str, *nodes: Node, **more: Any) -> Workflow:
         graph.add_node(node_name, node)
     for before, after in zip((START, *names), (*names, END), strict=True):
         graph.add_edge(before, after)
-    trigger = On(name, input=more.pop("input", None), trusted=True)
+    trigger = On(name, input=more.pop("input", None), key=more.pop("key", None), trusted=True)
     return Workflow(name, version="1", graph=graph, triggers=[trigger], **more)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
-import socket
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from tests.loopback import on_loopback
 
 from eventwright.queue.jobs import WAKE, ForeignJob, WakeUpJob, wake
 from eventwright.queue.wakeups import Bell, lane_queue
@@ -160,13 +160,11 @@ async def test_a_webhook_in_a_job_is_never_called(redis: Redis, redis_url: str, 
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         called.set()
-        writer.close()
 
     async def handle(run_id: str) -> None:
         raise ZeroDivisionError
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0, family=socket.AF_INET) as server:
-        port = server.sockets[0].getsockname()[1]
+    async with on_loopback(answer) as port:
         webhook = {"url": f"http://127.0.0.1:{port}/", "method": "GET", "status": "failed", "timeout": 5}
         forge(redis, OURS | {"webhooks": json.dumps([webhook])})
         async with serving(redis_url, handle):

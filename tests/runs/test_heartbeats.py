@@ -151,3 +151,10 @@ def _break_all_other_connections(connection: sa.Connection) -> None:
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     )
+
+    async def test_any_number_of_runs_is_renewed_in_one_statement(self, store: Store, database_url: str) -> None:
+        leases = [await leased(store) for _ in range(40)]
+        async with heartbeats(database_url, "worker", [lease.run_id for lease in leases], every=0.2, lease_seconds=90):
+            await renewed(store, leases[0])
+        ends = {(await store.run(lease.run_id)).due_at for lease in leases}
+        assert len(ends) == 1

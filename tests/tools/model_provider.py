@@ -36,15 +36,12 @@ class Provider:
     keys: list[str] = field(default_factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
-            self.paths.append(head[0].split()[1])
-            self.keys.append(headers["authorization"])
-            self.requests.append(json.loads(await reader.readexactly(int(headers["content-length"]))))
-            await self.script.pop(0)(writer)
-        finally:
-            writer.close()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+        self.paths.append(head[0].split()[1])
+        self.keys.append(headers["authorization"])
+        self.requests.append(json.loads(await reader.readexactly(int(headers["content-length"]))))
+        await self.script.pop(0)(writer)
 
 
 def http(body: object, status: int = 200, **headers: str) -> Reply:
@@ -112,8 +109,14 @@ async def reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
+async def cut_off(writer: asyncio.StreamWriter) -> None:
+    """An answer that ends in the middle."""
+    writer.write(b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n{"id": "1"')
+    await writer.drain()
+
+
 async def hang(writer: asyncio.StreamWriter) -> None:
-    await writer.wait_closed()
+    await asyncio.Event().wait()
 
 
 async def drip(writer: asyncio.StreamWriter) -> None:

@@ -12,10 +12,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from tests.loopback import on_loopback
 
 from eventwright.tools import mail
+from eventwright.tools.breaker import ProviderDown, Tolerance
 from eventwright.tools.contract import Call, NotDone, Permanent, Resources, ToolError
-from eventwright.tools.mail import Mailer, Sent
+from eventwright.tools.mail import Mailer, MailServerAway, Sent
+from eventwright.tools.providers import Providers
 
 #: What a scripted server may do instead of replying.
 HANGS, DROPS = "hangs", "drops"
@@ -35,20 +38,17 @@ class Scripted:
         return f"smtp://127.0.0.1:{self.port}?from=support@example.org"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            if not await self.act("greeting", "220 scripted", reader, writer):
+        if not await self.act("greeting", "220 scripted", reader, writer):
+            return
+        while line := await reader.readline():
+            step = line.split()[0].decode("latin-1").upper()
+            usual = {"DATA": "354 go on", "QUIT": "221 bye"}.get(step, "250 fine")
+            if not await self.act(step, usual, reader, writer):
                 return
-            while line := await reader.readline():
-                step = line.split()[0].decode("latin-1").upper()
-                usual = {"DATA": "354 go on", "QUIT": "221 bye"}.get(step, "250 fine")
-                if not await self.act(step, usual, reader, writer):
+            if step == "DATA" and self.script.get("DATA", usual).startswith("354"):
+                self.message = await reader.readuntil(b"\r\n.\r\n")
+                if not await self.act("message", "250 taken", reader, writer):
                     return
-                if step == "DATA" and self.script.get("DATA", usual).startswith("354"):
-                    self.message = await reader.readuntil(b"\r\n.\r\n")
-                    if not await self.act("message", "250 taken", reader, writer):
-                        return
-        finally:
-            writer.close()
 
     async def act(self, step: str, usual: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Do what the script says at this step; whether the conversation goes on."""
@@ -67,19 +67,8 @@ class Scripted:
 async def scripted(**script: str) -> AsyncIterator[Scripted]:
     """A scripted server on a free port."""
     behaviour = Scripted(script)
-    conversations: list[asyncio.Task[None]] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        conversations.append(asyncio.ensure_future(behaviour.serve(reader, writer)))
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    behaviour.port = server.sockets[0].getsockname()[1]
-    try:
+    async with on_loopback(behaviour.serve) as behaviour.port:
         yield behaviour
-    finally:
-        server.close()
-        await asyncio.gather(*conversations)
-        await server.wait_closed()
 
 
 async def send(url: str, *, timeout: float = 5.0) -> Sent:
@@ -224,3 +213,49 @@ async def test_a_message_says_that_a_machine_wrote_it() -> None:
         await send(server.url)
 
     assert b"\r\nAuto-Submitted: auto-generated\r\n" in server.message
+
+
+# A mail server that stays away
+
+
+async def send_through(providers: Providers, url: str) -> None:
+    resources = Resources((Mailer(url, timeout=0.5), providers))
+    call = Call(run_id="run_1", node="send_reply", idempotency_key="key-1", attempt=1, resources=resources)
+    arguments = mail.send.arguments(to="ann@example.org", subject="Your refund", body="It is on its way.")
+    await mail.send.perform(arguments, call)
+
+
+@pytest.mark.parametrize(
+    ("step", "behaviour"),
+    [("greeting", "421 too many connections"), ("greeting", DROPS), ("MAIL", "421 closing"), ("RCPT", HANGS)],
+)
+async def test_a_server_that_is_away_is_left_alone_after_some_faults_in_a_row(step: str, behaviour: str) -> None:
+    providers = Providers(Tolerance(failures=2))
+    async with scripted(**{step: behaviour}) as server:
+        with pytest.raises(MailServerAway):
+            await send_through(providers, server.url)
+        with pytest.raises(ProviderDown, match=r"^127\.0\.0\.1 is down: "):
+            await send_through(providers, server.url)
+        steps = len(server.steps)
+        with pytest.raises(ProviderDown):
+            await send_through(providers, server.url)
+        assert len(server.steps) == steps
+
+
+@pytest.mark.parametrize(
+    ("step", "answer", "error"),
+    [
+        ("RCPT", "450 greylisted", NotDone),
+        ("RCPT", "550 no such person", Permanent),
+        ("message", DROPS, ToolError),
+    ],
+)
+async def test_a_server_that_is_there_is_asked_again_whatever_it_says_of_one_message(
+    step: str, answer: str, error: type[Exception]
+) -> None:
+    providers = Providers(Tolerance(failures=2))
+    async with scripted(**{step: answer}) as server:
+        for _ in range(4):
+            with pytest.raises(error) as caught:
+                await send_through(providers, server.url)
+            assert not isinstance(caught.value, ProviderDown)

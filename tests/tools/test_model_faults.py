@@ -23,6 +23,7 @@ from tests.tools.model_provider import (
     asked,
     called,
     completion,
+    cut_off,
     drip,
     hang,
     http,
@@ -63,7 +64,16 @@ async def test_the_wait_may_be_a_date(provider: Provider) -> None:
     assert caught.value.retry_after == pytest.approx(3600, abs=120)
 
 
-@pytest.mark.parametrize(("header", "seconds"), [("soon", None), ("nan", None), ("inf", None), ("-3", 0)])
+async def test_the_wait_may_be_in_milliseconds_which_are_more_exact(provider: Provider) -> None:
+    with pytest.raises(ModelUnavailable) as caught:
+        await asked(provider, problem(429, retry_after="1", retry_after_ms="340"))
+    assert caught.value.retry_after == pytest.approx(0.34)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("soon", None), ("nan", None), ("inf", None), ("-3", 0), ("1e300", 86_400), ("Fri, 01 Jan 9999 00:00:00", 86_400)],
+)
 async def test_a_wait_that_makes_no_sense_does_no_harm(provider: Provider, header: str, seconds: float | None) -> None:
     with pytest.raises(ModelUnavailable) as caught:
         await asked(provider, problem(429, retry_after=header))
@@ -76,9 +86,10 @@ async def test_a_provider_that_is_too_slow_is_given_up(provider: Provider, reply
         await asked(provider, reply, timeout=0.3)
 
 
-async def test_a_connection_that_breaks_is_unavailable(provider: Provider) -> None:
+@pytest.mark.parametrize("reply", [reset, cut_off])
+async def test_a_connection_that_breaks_is_unavailable(provider: Provider, reply: Reply) -> None:
     with pytest.raises(ModelUnavailable):
-        await asked(provider, reset)
+        await asked(provider, reply)
 
 
 async def test_nobody_at_the_address_is_unavailable() -> None:

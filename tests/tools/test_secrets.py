@@ -95,7 +95,7 @@ def test_the_settings_read_them_from_the_environment(monkeypatch: pytest.MonkeyP
 
 def test_a_processs_own_keys_and_passwords_are_hidden_and_given_to_no_tool(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EVENTWRIGHT_API_KEY", "api-key-1")
-    monkeypatch.setenv("OPENAI_API_KEY", "openai-key-1")
+    monkeypatch.setenv("OPENAI_API_KEY", "openai-key-1, openai-key-2")
     monkeypatch.setenv("EVENTWRIGHT_SMTP_URL", "smtp://ann:p%40ss-word@mail.example")
     monkeypatch.setenv("EVENTWRIGHT_DATABASE_URL", "postgresql://ew:database-pw@db.example/ew")
     monkeypatch.setenv("EVENTWRIGHT_REDIS_URL", "redis://:redis-password@redis.example")
@@ -106,6 +106,7 @@ def test_a_processs_own_keys_and_passwords_are_hidden_and_given_to_no_tool(monke
     for value in (
         "api-key-1",
         "openai-key-1",
+        "openai-key-2",
         "p@ss-word",
         "p%40ss-word",
         "database-pw",

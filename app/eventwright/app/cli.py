@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from eventwright.app.commands import admin, amends, budgets, events, policies, reviews, runs
+from eventwright.app.commands import admin, amends, budgets, events, policies, reviews, runs, versions
 from eventwright.app.commands.console import AsJson, perform, show, show_json
 from eventwright.app.commands.session import read_settings
 
@@ -31,7 +31,10 @@ app = typer.Typer(
 
 Host = Annotated[str | None, typer.Option(help="Listen on this address instead of EVENTWRIGHT_HOST.")]
 Port = Annotated[int | None, typer.Option(help="Listen on this port instead of EVENTWRIGHT_PORT; 0 for any free one.")]
-Lane = Annotated[str | None, typer.Option(help="Take the runs of this lane instead of EVENTWRIGHT_LANE.")]
+Lane = Annotated[
+    str | None,
+    typer.Option(help="Take the runs of this lane instead of EVENTWRIGHT_LANE; of several, the most urgent first."),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -92,6 +95,9 @@ def api(host: Host = None, port: Port = None) -> None:
 def worker(
     lane: Lane = None,
     burst: Annotated[bool, typer.Option("--burst", help="Finish what is due, then end.")] = False,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Show /metrics on this port instead of EVENTWRIGHT_METRICS_PORT.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Start a worker alone.
@@ -101,6 +107,8 @@ def worker(
 
       [cyan]eventwright worker[/]
       [cyan]eventwright worker --lane llm[/]
+      [cyan]eventwright worker --lane urgent,default[/]
+      [cyan]eventwright worker --metrics-port 9464[/]
       [cyan]eventwright worker --burst[/]      finish what is due, then end
 
     Next: [cyan]eventwright runs[/].
@@ -111,7 +119,7 @@ def worker(
     async def work() -> None:
         from eventwright.app.commands import processes
 
-        settings = read_settings(lane=lane)
+        settings = read_settings(lane=lane, metrics_port=metrics_port)
         if not burst:
             return await processes.worker(settings)
         rested = await processes.burst(settings)
@@ -153,6 +161,7 @@ def demo(
 
 app.add_typer(events.app)
 app.add_typer(runs.app)
+app.add_typer(versions.app)
 app.add_typer(amends.app)
 app.add_typer(reviews.app)
 app.add_typer(budgets.app)

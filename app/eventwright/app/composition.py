@@ -12,24 +12,32 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from eventwright.app.lifespans import open_lifespans
 from eventwright.app.loading import load_workflows
-from eventwright.app.redacting import journal_redaction
+from eventwright.app.observing.exposition import Exposition
+from eventwright.app.observing.langsmith_tracing import tracing_to_langsmith
+from eventwright.app.observing.observer import Observer, tools_of
+from eventwright.app.observing.spans import Spans, spans_here
+from eventwright.app.observing.watches import ModelNames
+from eventwright.app.redacting import journal_redaction, leaving_redaction
 from eventwright.app.settings import Settings
+from eventwright.app.threads import make_room_for_threads
 from eventwright.graphs.recorded_models import recorded_models
 from eventwright.graphs.runner import Runner
 from eventwright.graphs.workflow import Workflow, Workflows
 from eventwright.queue.bells import BellRinger
 from eventwright.queue.embedded import embedded_valkey
 from eventwright.queue.engine import Engine
+from eventwright.queue.keeper import Keeper
 from eventwright.queue.sweep import Sweep
 from eventwright.queue.wakeups import Bell, SilentBell, Transport
 from eventwright.queue.worker import Worker
 from eventwright.runs.heartbeats import heartbeats
 from eventwright.runs.migrate import upgrade
 from eventwright.runs.store import Store
-from eventwright.tools.building import build_models
+from eventwright.tools.building import Models, build_models
 from eventwright.tools.contract import Resources
 from eventwright.tools.crm import Crm
 from eventwright.tools.mail import Mailer
@@ -49,7 +57,8 @@ class App:
     #: The Redis in use; None when the sweep is the transport.
     redis_url: str | None
     ringer: BellRinger | None
-    resources: Resources = field(default_factory=Resources)
+    resources: Resources
+    exposition: Exposition
 
     async def work(self, stopping: asyncio.Event) -> None:
         """Be a worker until `stopping` is set: take runs, keep leases, sweep; then drain, and hand back what is left.
@@ -58,16 +67,17 @@ class App:
         """
         settings, engine, times = self.settings, self.engine, self.engine.times
         patience = settings.drain_seconds
-        sweep = Sweep(engine, self.ringer, lane=settings.lane, concurrency=settings.concurrency)
+        sweep = Sweep(engine, self.ringer, lanes=settings.lanes, concurrency=settings.concurrency)
         beats = heartbeats(
             settings.database, engine.worker, engine.active, every=times.heartbeat, lease_seconds=times.lease
         )
         engine.on_news.append(sweep.nudge)
         async with beats, asyncio.TaskGroup() as tasks:
             tasks.create_task(sweep.run(stopping, drain_seconds=patience), name="sweep")
+            tasks.create_task(Keeper(self.store, settings.keep).run(stopping), name="keeper")
             if self.redis_url is not None:
                 worker = Worker(
-                    self.redis_url, lane=settings.lane, concurrency=settings.concurrency, drain_seconds=patience
+                    self.redis_url, lanes=settings.lanes, concurrency=settings.concurrency, drain_seconds=patience
                 )
                 tasks.create_task(worker.serve(engine.advance, stopping), name="rq worker")
             await stopping.wait()
@@ -83,27 +93,41 @@ async def open_app(
     resources: Sequence[object] = (),
     works: bool = False,
     rings: bool = True,
+    spans: Spans | None = None,
 ) -> AsyncIterator[App]:
     """Open everything a process needs, on a database at the newest revision.
 
     Args:
         settings: where everything is.
         workflows: instead of those that the settings name.
-        resources: clients for tools, beside those that the settings describe; of one class the last one counts.
+        resources: clients for tools, beside those that the settings describe and those that workflows bring along; of
+            one class the last one counts.
         works: whether runs are executed here, so that tools need their clients.
         rings: whether workers are woken through Redis; without, their sweep finds out within seconds.
+        spans: how spans are recorded; by default through OpenTelemetry's provider, if this process has one.
     """
     async with AsyncExitStack() as stack:
         settings.home.mkdir(parents=True, exist_ok=True)
         await upgrade(settings.database)
         declared = Workflows(load_workflows(settings.workflows) if workflows is None else workflows)
         given = (settings.secrets, *resources)
-        redact = journal_redaction(declared, Secrets.of(Resources(given)))
-        store = await stack.enter_async_context(Store.open(settings.database, redact=redact))
-        clients = Resources((*(await _clients(settings, stack) if works else ()), *given))
+        worker, redact = process_name(), journal_redaction(declared, Secrets.of(Resources(given)))
+        observer = Observer(worker=worker, redact=redact, tools=tools_of(declared), spans=spans or spans_here())
+        store = await stack.enter_async_context(Store.open(settings.database, redact=redact, telemetry=observer))
+        clients = Resources((*(await _clients(settings, declared, stack) if works else ()), *given))
         if works:
+            observer.asks(ModelNames.of(Models.of(clients)))
             stack.enter_context(recorded_models())
-        engine = Engine(store, declared, Runner(store, clients), worker=process_name(), times=settings.times)
+            await stack.enter_async_context(tracing_to_langsmith(leaving_redaction(declared, Secrets.of(clients))))
+            make_room_for_threads(settings.concurrency)
+        engine = Engine(
+            store,
+            declared,
+            Runner(store, clients, lanes=settings.lanes),
+            worker=worker,
+            times=settings.times,
+            most_backlog=settings.max_backlog,
+        )
         redis_url = await _redis(settings, stack) if rings else None
         transport: Transport = SilentBell() if redis_url is None else Bell(redis_url)
         stack.push_async_callback(transport.close)
@@ -112,7 +136,8 @@ async def open_app(
             ringer = BellRinger(store, transport)
             engine.on_news.append(ringer.nudge)
             await stack.enter_async_context(ringer.ringing())
-        yield App(settings, store, engine.workflows, engine, transport, redis_url, ringer, clients)
+        exposition = Exposition(observer.metrics, store)
+        yield App(settings, store, engine.workflows, engine, transport, redis_url, ringer, clients, exposition)
 
 
 async def _redis(settings: Settings, stack: AsyncExitStack) -> str | None:
@@ -121,19 +146,20 @@ async def _redis(settings: Settings, stack: AsyncExitStack) -> str | None:
     return settings.redis_url or await stack.enter_async_context(embedded_valkey(settings.home))
 
 
-async def _clients(settings: Settings, stack: AsyncExitStack) -> list[object]:
-    """The clients of the shipped tools."""
+async def _clients(settings: Settings, workflows: Workflows, stack: AsyncExitStack) -> list[object]:
+    """The clients of the shipped tools, then those of the workflows."""
     models = build_models(settings.model_settings)
     stack.push_async_callback(models.close)
     clients: list[object] = [
         models.primary,  # for tools of users that want a bare chat model
         models,
+        models.providers,
         await stack.enter_async_context(Crm.open(settings.home / "crm.db")),
         await stack.enter_async_context(PaymentLedger.open(settings.home / "payments.db")),
     ]
     if settings.smtp_url:
         clients.append(Mailer(settings.smtp_url))
-    return clients
+    return [*clients, *await open_lifespans(workflows.versions(), settings.lanes, stack)]
 
 
 def process_name() -> str:

@@ -5,6 +5,10 @@ await send("ticket.created", {"sender": "ann@example.org", "text": "..."})
 
 from __future__ import annotations
 
+import logging
+import random
+from asyncio import get_running_loop, sleep
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +24,12 @@ from eventwright.tools.event_api import post_event
 if TYPE_CHECKING:
     from eventwright.app.composition import App
 
+log = logging.getLogger(__name__)
+
+#: Seconds for which an event is sent again and again to a service that asks to come back later.
+PATIENCE = 60.0
+#: Seconds between two attempts at the least, whatever the service says.
+SHORTEST = 0.5
 #: Where events come from that do not say.
 SOURCE = "/python"
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - this is where not to connect to
@@ -43,8 +53,12 @@ async def send(
     to: str | App | None = None,
     key: str | None = None,
     by: str | None = None,
+    patience: float = PATIENCE,
 ) -> dict[str, Any]:
     """Send an event; when this returns, the event and its runs are committed.
+
+    A service that is too busy, or whose database is away, says when to come again, and then the same event is sent
+    again, which is logged as a warning.
 
     Args:
         event: an Event, or the type of one.
@@ -55,12 +69,13 @@ async def send(
         key: that service's EVENTWRIGHT_API_KEY; default the settings' own, for the service that they name.
         by: in whose name; where several people must approve what comes of it, this one is none of them. By default
             whom the machine, or the key, says you are.
+        patience: seconds for which a busy service is tried; 0 tries once.
 
     Returns:
         `{"id", "source", "duplicate", "runs": [{"id", "workflow", "state"}]}`.
 
     Raises:
-        NotAccepted: it was refused, with the problem document.
+        NotAccepted: it was refused, or the service is busy for longer; with the problem document.
         Unreachable: nobody answers there.
         ValueError: the data is not JSON, or an attribute is not what CloudEvents allows.
     """
@@ -69,16 +84,41 @@ async def send(
     # Both ways take what can be sent, and nothing else.
     headers, body = to_structured(event)
     if to is not None and not isinstance(to, str):
-        return await _receive(to, replace(event, principal=by or event.principal or local_user()))
+        app, named = to, replace(event, principal=by or event.principal or local_user())
+        return await _patiently(lambda: _receive(app, named), patience)
     if to is None:
         settings = Settings()
         to = address_of(settings)
         key = key or (settings.api_key.get_secret_value() if settings.api_key else None)
-    reply = await post_event(to, headers, body, key=key, by=by)
-    if not reply.accepted:
-        raise NotAccepted(event, reply.document)
-    (accepted,) = Accepted.model_validate(reply.document).events
-    return accepted.model_dump(mode="json")
+    address = to
+
+    async def post() -> dict[str, Any]:
+        reply = await post_event(address, headers, body, key=key, by=by)
+        if not reply.accepted:
+            raise NotAccepted(event, reply.document)
+        (accepted,) = Accepted.model_validate(reply.document).events
+        return accepted.model_dump(mode="json")
+
+    return await _patiently(post, patience)
+
+
+async def _patiently(attempt: Callable[[], Awaitable[dict[str, Any]]], patience: float) -> dict[str, Any]:
+    """What the attempt brings, the first or a later one. Raises NotAccepted, Unreachable."""
+    clock = get_running_loop().time
+    deadline = clock() + patience
+    while True:
+        try:
+            return await attempt()
+        except NotAccepted as refused:
+            asked = refused.problem.get("retry_after")
+            if not isinstance(asked, int | float):
+                raise
+            # Never sooner than asked, and not all senders in the same moment.
+            seconds = max(asked, SHORTEST) * random.uniform(1.0, 1.25)
+            if clock() + seconds > deadline:
+                raise
+            log.warning("%s; it is sent again in %.0f s", refused, seconds)
+            await sleep(seconds)
 
 
 def address_of(settings: Settings) -> str:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from eventwright.app.durations import FOREVER, read_duration
+from eventwright.graphs.workflow import NAME
 from eventwright.queue.engine import Lapse
+from eventwright.queue.pressure import MOST_BACKLOG
+from eventwright.runs.retention import Keep
 from eventwright.tools.building import ModelSettings
+from eventwright.tools.limits import Limits
 from eventwright.tools.secrets import VARIABLE, Secrets
 
 SHIPPED_WORKFLOWS = "eventwright.graphs.support"
@@ -35,7 +40,9 @@ class Settings(BaseSettings):
     port: int = Field(default=8585, ge=0, le=65535, description="the port the API listens on; 0 for any free one")
     workflows: str = Field(default=SHIPPED_WORKFLOWS, description="modules with workflows to load, comma-separated")
     concurrency: int = Field(default=100, ge=1, description="how many runs a worker takes on at once")
-    lane: str = Field(default="default", description="the lane a worker listens to")
+    lane: str = Field(
+        default="default", description="the lane a worker listens to; several in order of urgency, comma-separated"
+    )
     drain_seconds: float = Field(
         default=25.0, ge=0, description="how long a shutdown waits for running nodes, in seconds"
     )
@@ -44,8 +51,37 @@ class Settings(BaseSettings):
     )
     heartbeat_seconds: float = Field(default=2.0, gt=0, description="time between two heartbeats")
     sweep_seconds: float = Field(default=2.0, gt=0, description="time between two sweeps, less some jitter")
+    stall_seconds: float = Field(
+        default=10.0,
+        ge=0,
+        description="how long a node may block a worker's event loop before the log says so; three times as long ends "
+        "the process, whose runs others take over; 0 for never",
+    )
+    max_backlog: int = Field(
+        default=MOST_BACKLOG, ge=1, description="how many runs may wait to be begun; above that, events get a 429"
+    )
+    keep_checkpoints: str = Field(
+        default="7d", description="how long the checkpoints of finished runs are kept: 12h, 7d, 4w, forever"
+    )
+    keep_payloads: str = Field(
+        default=FOREVER,
+        description="how long data of events, and arguments and results of finished runs, are kept: 90d, forever",
+    )
     api_key: SecretStr | None = Field(
         default=None, description="callers must bring it as a bearer token; needed beyond loopback"
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto",
+        description="lines for people (console) or one JSON object a line (json); auto: console at a terminal",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="the least important lines that are logged"
+    )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="a port on which `eventwright worker` shows its /metrics; an API has them at its own",
     )
     smtp_url: str = Field(
         default="", description="the mail server: smtp://user:password@host:port, smtps://, smtp+starttls://"
@@ -68,9 +104,22 @@ class Settings(BaseSettings):
         description="whether to ask for the probabilities of tokens, which not every model gives; "
         "they can only lower a confidence",
     )
+    model_concurrency: int | None = Field(
+        default=None, ge=1, description="how many calls of models a process makes at once; default as many as come"
+    )
+    model_requests_per_minute: int | None = Field(
+        default=None, ge=1, description="how many calls of models a process makes in a minute; default as many as come"
+    )
+    model_tokens_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="how many tokens a process lets models read and write in a minute; default as many as come",
+    )
     prices: str = Field(default="", description="a price table (TOML) instead of the one that comes with the package")
     openai_api_key: SecretStr | None = Field(
-        default=None, validation_alias="OPENAI_API_KEY", description="the model's key"
+        default=None,
+        validation_alias="OPENAI_API_KEY",
+        description="the model's key; or several, comma-separated: when one is refused the next is taken",
     )
     openai_base_url: str | None = Field(
         default=None, validation_alias="OPENAI_BASE_URL", description="the model's address"
@@ -97,7 +146,8 @@ class Settings(BaseSettings):
             for variable, value in os.environ.items()
             if variable.startswith(VARIABLE) and value
         }
-        keys = (key.get_secret_value() for key in (self.api_key, self.openai_api_key) if key is not None)
+        keys = [key.get_secret_value() for key in (self.api_key, self.openai_api_key) if key is not None]
+        keys += _listed(keys[-1]) if self.openai_api_key is not None else ()
         urls = (self.database_url, self.redis_url, self.smtp_url, self.openai_base_url or "")
         passwords = (password for url in urls for password in _passwords(url))
         signing = (
@@ -108,6 +158,29 @@ class Settings(BaseSettings):
             for form in (secret, secret.removeprefix("whsec_"))
         )
         return Secrets(named, tuple(dict.fromkeys([*keys, *passwords, *signing])))
+
+    @field_validator("lane")
+    @classmethod
+    def _lanes_are_told_apart(cls, lane: str) -> str:
+        names = _listed(lane)
+        if not names:
+            raise ValueError(f"{lane!r} names no lane: write one, or several in order of urgency, as in urgent,default")
+        if unusable := [name for name in names if not NAME.fullmatch(name)]:
+            raise ValueError(f"{unusable[0]!r} can be no lane: its name is lower case letters, digits, - and _")
+        if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise ValueError(f"{', '.join(twice)} stands in {lane!r} more than once: leave it where it is most urgent")
+        return lane
+
+    @field_validator("model_concurrency", "model_requests_per_minute", "model_tokens_per_minute", mode="before")
+    @classmethod
+    def _empty_is_no_limit(cls, written: object) -> object:
+        return None if written == "" else written
+
+    @field_validator("keep_checkpoints", "keep_payloads")
+    @classmethod
+    def _is_a_length_of_time(cls, written: str) -> str:
+        read_duration(written)
+        return written
 
     @model_validator(mode="after")
     def _lease_outlives_heartbeats(self) -> Self:
@@ -124,9 +197,19 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.home.resolve() / 'eventwright.db'}"
 
     @property
+    def lanes(self) -> tuple[str, ...]:
+        """The lanes of a worker, the most urgent first."""
+        return _listed(self.lane)
+
+    @property
     def times(self) -> Lapse:
         """The engine's lease, heartbeat and sweep."""
         return Lapse(lease=self.lease_seconds, heartbeat=self.heartbeat_seconds, sweep=self.sweep_seconds)
+
+    @property
+    def keep(self) -> Keep:
+        """How long what is not needed any more is kept."""
+        return Keep(checkpoints=read_duration(self.keep_checkpoints), payloads=read_duration(self.keep_payloads))
 
     @property
     def model_settings(self) -> ModelSettings:
@@ -142,6 +225,11 @@ class Settings(BaseSettings):
             max_tokens=self.model_max_tokens,
             logprobs=self.model_logprobs,
             prices=Path(self.prices) if self.prices else None,
+            limits=Limits(
+                at_once=self.model_concurrency,
+                requests_per_minute=self.model_requests_per_minute,
+                tokens_per_minute=self.model_tokens_per_minute,
+            ),
         )
 
 

@@ -18,6 +18,8 @@ TAIL = (
     "active, which is how they are rotated |\n"
     '| `EVENTWRIGHT_SECRET_<NAME>` | | a secret that a tool asks for with `call.secret("name")`, 8 characters at '
     "least; hidden in what models read, in journals and in logs |\n"
+    "| `OTEL_*` | | OpenTelemetry's own, see [traces](observability.md#traces) |\n"
+    "| `LANGSMITH_*` | | LangSmith's own, see [LangSmith](observability.md#langsmith) |\n"
 )
 
 

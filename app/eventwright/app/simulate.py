@@ -13,8 +13,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from eventwright.app.observing.langsmith_tracing import tracing_to_langsmith
 from eventwright.app.pictures import Picture, graph_picture, timeline_picture
-from eventwright.app.redacting import journal_redaction
+from eventwright.app.redacting import journal_redaction, leaving_redaction
+from eventwright.app.threads import make_room_for_threads
 from eventwright.graphs.recorded_models import recorded_models
 from eventwright.graphs.runner import Runner
 from eventwright.graphs.workflow import Workflow, Workflows
@@ -27,6 +29,7 @@ from eventwright.runs.states import FINAL, RunState
 from eventwright.runs.store import Store
 from eventwright.tools.contract import Resources
 from eventwright.tools.offline_model import OfflineModel
+from eventwright.tools.providers import Providers
 from eventwright.tools.secrets import Secrets
 
 
@@ -164,11 +167,15 @@ async def simulator(
             database_url = f"sqlite:///{Path(folder) / 'simulation.db'}"
         await upgrade(database_url)
         stack.enter_context(recorded_models())
+        make_room_for_threads(runs=1)
         clock = SimulatedClock()
         # Of two clients of one class the last is used: a chat model among the resources goes before the offline one.
-        clients = Resources((OfflineModel(), *resources))
+        # Providers that are down are back by the simulated clock, as everything else goes by it.
+        clients = Resources((OfflineModel(), Providers(clock=lambda: clock().timestamp()), *resources))
         declared = Workflows(workflows)
-        redact = journal_redaction(declared, Secrets.of(clients))
+        secrets = Secrets.of(clients)
+        await stack.enter_async_context(tracing_to_langsmith(leaving_redaction(declared, secrets)))
+        redact = journal_redaction(declared, secrets)
         store = await stack.enter_async_context(Store.open(database_url, clock=clock, redact=redact))
         yield Engine(store, declared, Runner(store, clients), worker="simulation"), clock
 

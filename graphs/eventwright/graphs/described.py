@@ -32,9 +32,11 @@ class Facet(Documented):
     FALLBACK = "fallback", "instead"
     RETRIES = "retries", "failing"
     TIMEOUT = "timeout", "time"
+    PATIENCE = "patience", "waits"
     BUDGETS = "budgets", "budget"
     LINKS = "links", "links"
     DEAD_LETTER = "dead_letter", "gives up"
+    LANE = "lane", "runs in"
     EVENTS = "events", "events"
     REDACTION = "redaction", "hides"
     MUST_APPROVE = "must_approve", "approved"
@@ -63,6 +65,7 @@ def described_whole(workflow: Workflow) -> list[Line]:
     }
     return [
         *(Line(Facet.EVENTS, _event(trigger)) for trigger in workflow.triggers),
+        *([Line(Facet.LANE, lane_words(workflow.lane))] if workflow.lane != "default" else ()),
         *(Line(Facet.BUDGETS, budget.describe()) for budget in workflow.budgets),
         *(Line(Facet.REDACTION, f"{where}: {_kinds(what)}") for where, what in hidden.items()),
         *(
@@ -175,7 +178,7 @@ def _times(count: int) -> str:
 def _retries(policy: Policy) -> Iterator[str]:
     words = retries(policy)
     if words is not None:
-        yield f"{words}; {policy.backoff.first:g} to {policy.backoff.most:g} s apart"
+        yield f"{words}; up to {policy.backoff.first:g}, later {policy.backoff.most:g} s apart"
 
 
 def longest(policy: Policy) -> str | None:
@@ -185,6 +188,11 @@ def longest(policy: Policy) -> str | None:
 
 def _timeout(policy: Policy) -> Iterator[str]:
     yield from filter(None, [longest(policy)])
+
+
+def _patience(policy: Policy) -> Iterator[str]:
+    if policy.patience is not None:
+        yield f"{length(policy.patience)} for a provider that is down" if policy.patience else "for no provider"
 
 
 def _budgets(policy: Policy) -> Iterator[str]:
@@ -212,6 +220,16 @@ def _dead_letter(policy: Policy) -> Iterator[str]:
         yield policy.dead_letter.meaning
 
 
+def lane_words(lane: str) -> str:
+    """Whose workers run something."""
+    return f"lane {lane}"
+
+
+def _lane(policy: Policy) -> Iterator[str]:
+    if policy.lane is not None:
+        yield lane_words(policy.lane)
+
+
 _TELLING: Mapping[Facet, Callable[[Policy], Iterator[str]]] = {
     Facet.TOOLS: lambda policy: map(tool_words, policy.tools),
     Facet.ARGUMENTS: _arguments,
@@ -220,9 +238,11 @@ _TELLING: Mapping[Facet, Callable[[Policy], Iterator[str]]] = {
     Facet.FALLBACK: _fallback,
     Facet.RETRIES: _retries,
     Facet.TIMEOUT: _timeout,
+    Facet.PATIENCE: _patience,
     Facet.BUDGETS: _budgets,
     Facet.LINKS: _links,
     Facet.DEAD_LETTER: _dead_letter,
+    Facet.LANE: _lane,
 }
 
 # -- the whole workflow ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Where a run's graph stands: what its checkpoint waits for, what people were asked, and whether there is work."""
+"""Where a run's graph stands: what people were asked, what has been answered, and whether there is work."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 
 from langgraph.types import Interrupt, StateSnapshot
 
-from eventwright.graphs.outcomes import Failed
+from eventwright.graphs.handover import HandOver, is_mark
 from eventwright.graphs.questions import resume_value
-from eventwright.graphs.twin import postponed_until
+from eventwright.graphs.twin import outage_of, postponed_until
 from eventwright.graphs.workflow import Workflow
-from eventwright.guardrails.segment import ANY, STANDING, Segment
+from eventwright.guardrails.segment import ANY, Segment
 from eventwright.runs.records import ReviewState
-from eventwright.runs.states import Reason
 
 #: Under this name the labels of a run's channels stand in a checkpoint's metadata.
 LABELS = "labels"
@@ -25,10 +24,9 @@ EVENT = "the event"
 
 @dataclass(frozen=True)
 class Head:
-    """Where the graph stands: LangGraph's snapshot, and the nodes that its checkpoint speaks of as still to come."""
+    """Where the graph stands: LangGraph's snapshot, and what is known of the state beside it."""
 
     snapshot: StateSnapshot
-    awaited: frozenset[str] = frozenset()
     #: What stood beside the checkpoint: which channels hold untrusted data. None for one of an earlier release.
     labels: Mapping[str, list[str]] | None = None
     #: Channels that finished tasks have written since.
@@ -38,13 +36,23 @@ class Head:
     def interrupts(self) -> dict[str, tuple[Interrupt[Any], str]]:
         """Pending questions by id, each with the node that asks."""
         tasks = self.snapshot.tasks
-        return {i.id: (i, task.name) for task in tasks for i in task.interrupts if postponed_until(i) is None}
+        return {i.id: (i, task.name) for task in tasks for i in task.interrupts if _asks(i)}
 
     @property
     def postponed(self) -> datetime | None:
         """The first time that a task waits for."""
         times = [postponed_until(item) for task in self.snapshot.tasks for item in task.interrupts]
         return min(filter(None, times), default=None)
+
+    @property
+    def outages(self) -> dict[tuple[str, str], datetime]:
+        """Since when nodes wait for providers that are down, by node and provider."""
+        found = [(task.name, outage_of(item)) for task in self.snapshot.tasks for item in task.interrupts]
+        return {(node, outage.provider): outage.since for node, outage in found if outage is not None}
+
+
+def _asks(interrupt: Interrupt[Any]) -> bool:
+    return postponed_until(interrupt) is None and not is_mark(interrupt)
 
 
 def relabel(segment: Segment, head: Head | None) -> None:
@@ -60,26 +68,6 @@ def relabel(segment: Segment, head: Head | None) -> None:
     segment.label(head.written, segment.sources(None) or segment.untrusted_results())
 
 
-def misfit(head: Head | None, segment: Segment, workflow: Workflow) -> Failed | None:
-    """Why the run cannot go on in the graph as it is now: it stands at nodes, or people were asked about nodes, that
-    are not there."""
-    if head is None:
-        return None
-    asked = {
-        review.node for review in segment.reviews.values() if review.consumed_by is None and review.state in STANDING
-    }
-    lost = sorted((head.awaited | asked) - set(workflow.graph.nodes))
-    if not lost:
-        return None
-    known = ", ".join(sorted(workflow.graph.nodes))
-    return Failed(
-        Reason.NEEDS_MIGRATION,
-        f"the run stands at {', '.join(lost)}, which {workflow.name} version {workflow.version} does not have "
-        f"(it has {known}). What was decided is kept. Move it on: eventwright replay RUN --rename {lost[0]}=NEW_NAME",
-        node=lost[0],
-    )
-
-
 def answers(head: Head, segment: Segment) -> dict[str, Any]:
     """Decided answers to authors' questions that are pending, by LangGraph's id."""
     return {
@@ -87,6 +75,32 @@ def answers(head: Head, segment: Segment) -> dict[str, Any]:
         for review in segment.reviews.values()
         if review.interrupt_id in head.interrupts and review.interrupt_id and review.decision is not None
     }
+
+
+def hand_over_of(
+    served: Collection[str] | None, head: Head | None, segment: Segment, workflow: Workflow, now: datetime | None
+) -> HandOver | None:
+    """Which tasks are left to workers of other lanes, and what stands at them; None if none is.
+
+    Args:
+        served: the lanes of this worker; None for all.
+        now: the database's time, needed if a task waits for one.
+    """
+    if served is None or set(workflow.lanes) <= set(served):
+        return None
+    if head is None:
+        return HandOver(served)
+    elsewhere = [task for task in head.snapshot.tasks if workflow.lane_of(task.name) not in (None, *served)]
+    pauses = {task.id: tuple(item for item in task.interrupts if not is_mark(item)) for task in elsewhere}
+    silent = unanswered(head.interrupts, segment)
+    return HandOver(served, pauses, [task for task, standing in pauses.items() if _waits(standing, silent, now)])
+
+
+def _waits(pauses: Collection[Interrupt[Any]], silent: Collection[str], now: datetime | None) -> bool:
+    """Whether nothing has come yet that a task with these pauses would go on with."""
+    times = [until for item in pauses if (until := postponed_until(item)) is not None]
+    due = [until for until in times if now is not None and until <= now]
+    return not due and (bool(times) or any(item.id in silent for item in pauses))
 
 
 def unanswered(pending: Collection[str], segment: Segment) -> set[str]:

@@ -21,17 +21,23 @@ class Finished:
 class Asks:
     """One or more people are asked; the run rests until one of them answers.
 
-    Beside them something else may wait for a time: then the run goes on without an answer, as far as it can.
+    Beside them something else may wait for a time, or for a worker of another lane: then the run goes on without an
+    answer, as far as it can; at once, in that lane.
     """
 
     until: datetime | None = None
+    lane: str | None = None
 
 
 @dataclass(frozen=True)
 class Waits:
-    """The run rests until an outside event or this time comes."""
+    """The run rests until an outside event or this time comes.
+
+    Where it is a provider that it waits for, `why` says so.
+    """
 
     until: datetime | None
+    why: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,5 +75,8 @@ class Report:
     rebound: Sequence[tuple[str, str]] = ()
     #: Visits whose count of failures changed.
     visits: Sequence[Visit] = ()
+    #: Whether the segment brought the run any further, and how many in a row now did not.
+    got_on: bool = True
+    idle: int = 0
     #: Reviews whose decisions this segment knew; a newer decision means there is work left.
     seen: frozenset[str] = field(default_factory=frozenset)

@@ -13,22 +13,36 @@ from datetime import timedelta
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.errors import GraphDrained, GraphRecursionError, InvalidUpdateError, NodeCancelledError, NodeTimeoutError
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import RunControl
 from langgraph.types import Command
 
-from eventwright.graphs.head import EVENT, LABELS, Head, answers, everybody_waits, misfit, relabel, unanswered
+from eventwright.graphs.asked import decided, moved_here, passed_over, superseded, taken_in
+from eventwright.graphs.fitting import fit
+from eventwright.graphs.handover import HandOver, handing_over
+from eventwright.graphs.head import (
+    EVENT,
+    LABELS,
+    Head,
+    answers,
+    everybody_waits,
+    hand_over_of,
+    relabel,
+    unanswered,
+)
 from eventwright.graphs.labels import written
 from eventwright.graphs.outcomes import Asks, Failed, Finished, Report, SegmentOutcome, Waits, Yields
-from eventwright.graphs.questions import MOVED, review_of
+from eventwright.graphs.progress import got_on
+from eventwright.graphs.questions import review_of
 from eventwright.graphs.twin import ReplayDiffers, current_segment, guarded_twin, leaves, locate
 from eventwright.graphs.workflow import Workflow
 from eventwright.guardrails.judging import FALLBACK
-from eventwright.guardrails.segment import STANDING, NodeFailure, Segment, Setting
+from eventwright.guardrails.segment import NodeFailure, Segment, Setting
 from eventwright.guardrails.stages import ALL_STAGES
 from eventwright.guardrails.verdicts import Denied, Rejected, Stage
-from eventwright.runs.checkpoints import ERROR, CheckpointSaver, awaited_nodes
+from eventwright.runs.checkpoints import ERROR, CheckpointSaver
 from eventwright.runs.errors import EventwrightError, LeaseLost, StoreUnavailable
 from eventwright.runs.records import DecisionType, EffectState, Lease, Review, ReviewKind, Run, Visit
 from eventwright.runs.states import Outcome, Reason
@@ -59,6 +73,11 @@ class Stop:
         """Let the segment end soon; `why` is shown in logs. Safe from any thread."""
         self.control.request_drain(why)
 
+    @property
+    def requested(self) -> bool:
+        """Whether the segment was asked to end."""
+        return self.control.drain_requested
+
 
 class Runner:
     """Runs segments. One per process; it keeps the compiled twins.
@@ -67,12 +86,21 @@ class Runner:
         store: the store.
         resources: the clients that tools use.
         stages: of the gate; one is left out only to show in a test what it holds back.
+        lanes: those that this process serves; None for all. Before a node of another lane the run is handed over.
     """
 
-    def __init__(self, store: Store, resources: Resources, *, stages: frozenset[Stage] = ALL_STAGES) -> None:
+    def __init__(
+        self,
+        store: Store,
+        resources: Resources,
+        *,
+        stages: frozenset[Stage] = ALL_STAGES,
+        lanes: Collection[str] | None = None,
+    ) -> None:
         self._store = store
         self._resources = resources
         self._stages = stages
+        self._served = lanes
         self.saver = CheckpointSaver(store)
         self._twins: dict[Workflow, CompiledStateGraph[Any, Any, Any, Any]] = {}
 
@@ -81,6 +109,10 @@ class Runner:
         if workflow not in self._twins:
             self._twins[workflow] = guarded_twin(workflow, self.saver)
         return self._twins[workflow]
+
+    def saver_of(self, workflow: Workflow) -> CheckpointSaver:
+        """The saver that knows the types in the workflow's state."""
+        return cast(CheckpointSaver, self.graph(workflow).checkpointer)
 
     async def segment(self, run: Run, workflow: Workflow, lease: Lease, stop: Stop) -> Report:
         """One segment of a claimed run.
@@ -99,12 +131,15 @@ class Runner:
         graph, config = self.graph(workflow), _config(run, workflow)
         self.saver.lease(run.thread_id, lease, fresh=fresh, beside={LABELS: segment.labels})
         try:
-            before = None if fresh else await self._head(graph, config)
-            relabel(segment, before)
-            lost = misfit(before, segment, workflow)
+            saved = None if fresh else await self.saver.aget_tuple(config)
+            lost = await fit(self._store, segment, workflow, saved)
             if lost is not None:
-                return Report(outcome=lost, seen=_decided(segment))
-            error = await self._go_on(graph, config, before, segment, workflow, stop)
+                return Report(outcome=lost, seen=decided(segment))
+            before = await self._head(graph, config, saved)
+            relabel(segment, before)
+            segment.outages = {} if before is None else before.outages
+            hand_over = await self._hand_over(before, segment, workflow)
+            error = await self._go_on(graph, config, before, segment, workflow, stop, hand_over)
             await segment.calls_end()
             if segment.lost is not None:
                 raise segment.lost
@@ -112,27 +147,25 @@ class Runner:
                 raise error
             after = await self._look(graph, config)
         except Unreadable as unreadable:
-            return Report(outcome=Failed(Reason.NOT_RETRYABLE, str(unreadable)), seen=_decided(segment))
+            return Report(outcome=Failed(Reason.NOT_RETRYABLE, str(unreadable)), seen=decided(segment))
         finally:
             segment.give_calls_up()
             self.saver.release(run.thread_id)
         for write in segment.unwaited:
             await write
-        return await self._report(after, segment, workflow, error)
+        handed_to = next(iter(hand_over.wanted), None) if hand_over is not None else None
+        report = await self._report(after, segment, workflow, error, handed_to)
+        return replace(report, got_on=got_on(before, after, history, segment))
 
-    async def _head(self, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig) -> Head | None:
-        """Where the graph stands before the segment, with what its checkpoint waits for."""
-        saved = await self.saver.aget_tuple(config)
+    async def _head(
+        self, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig, saved: CheckpointTuple | None
+    ) -> Head | None:
+        """Where the graph stands before the segment, with what stood beside its newest checkpoint."""
         if saved is None:
             return None
         head = await self._look(graph, config)
         since = {channel for _, channel, _ in saved.pending_writes or () if channel in (*graph.channels, ERROR)}
-        return head and replace(
-            head,
-            awaited=awaited_nodes(saved, graph.channels),
-            labels=cast(Any, saved.metadata).get(LABELS),
-            written=frozenset(since),
-        )
+        return head and replace(head, labels=cast(Any, saved.metadata).get(LABELS), written=frozenset(since))
 
     async def _look(self, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig) -> Head | None:
         """Where the graph stands; None if it has no checkpoint yet."""
@@ -144,6 +177,11 @@ class Runner:
             raise Unreadable(error) from error
         return None if snapshot.created_at is None else Head(snapshot)
 
+    async def _hand_over(self, head: Head | None, segment: Segment, workflow: Workflow) -> HandOver | None:
+        """Which tasks are left to workers of other lanes; None if none is."""
+        waits = head is not None and head.postponed is not None
+        return hand_over_of(self._served, head, segment, workflow, await self._store.now() if waits else None)
+
     async def _go_on(
         self,
         graph: CompiledStateGraph[Any, Any, Any, Any],
@@ -152,6 +190,7 @@ class Runner:
         segment: Segment,
         workflow: Workflow,
         stop: Stop,
+        hand_over: HandOver | None,
     ) -> Exception | None:
         """Invoke the graph if there is anything to do; what it raised."""
         given = {} if head is None else answers(head, segment)
@@ -161,7 +200,8 @@ class Runner:
         try:
             resume: Command[Any] | None = Command(resume=given) if given else None
             start: Any = _input(workflow, segment) if head is None else resume
-            await graph.ainvoke(start, config, durability="sync", control=stop.control)
+            with handing_over(hand_over):
+                await graph.ainvoke(start, config, durability="sync", control=stop.control)
         except Exception as error:  # noqa: BLE001 - a node may raise anything; what it means is decided in one place
             return error
         finally:
@@ -171,9 +211,15 @@ class Runner:
     # -- how it ended ------------------------------------------------------------------------------------------------
 
     async def _report(
-        self, after: Head | None, segment: Segment, workflow: Workflow, error: Exception | None
+        self,
+        after: Head | None,
+        segment: Segment,
+        workflow: Workflow,
+        error: Exception | None,
+        lane: str | None,
     ) -> Report:
         pending = {} if after is None else after.interrupts
+        standing = {task.name for task in after.snapshot.tasks} if after is not None else set()
         by_interrupt = {review.interrupt_id: review for review in segment.reviews.values() if review.interrupt_id}
         opened: list[Review] = []
         rebound: dict[str, str] = {}
@@ -181,26 +227,32 @@ class Runner:
             if interrupt_id in by_interrupt or interrupt_id in segment.reviews:
                 continue
             review = review_of(interrupt, segment.run, node)
-            moved = _moved_here(review, segment, rebound)
+            moved = moved_here(review, segment, rebound)
             if moved is None:
                 opened.append(review)
             else:
                 rebound[moved.id] = interrupt_id
         asks = bool(opened or rebound or unanswered(pending, segment))
-        outcome, visits = await self._outcome(after, segment, workflow, error, asks)
+        outcome, visits = await self._outcome(after, segment, workflow, error, asks, lane)
         ended = isinstance(outcome, Finished)
         return Report(
             outcome=outcome,
             opened=() if ended else opened,
-            applied=_taken_in(by_interrupt, pending),
-            superseded=_superseded(segment, pending, rebound, ended),
+            applied=[*taken_in(by_interrupt, pending), *passed_over(segment, standing, rebound)],
+            superseded=superseded(segment, pending, rebound, ended),
             rebound=tuple(rebound.items()),
             visits=visits,
-            seen=_decided(segment) - set(rebound),
+            seen=decided(segment) - set(rebound),
         )
 
     async def _outcome(
-        self, after: Head | None, segment: Segment, workflow: Workflow, error: Exception | None, asks: bool
+        self,
+        after: Head | None,
+        segment: Segment,
+        workflow: Workflow,
+        error: Exception | None,
+        asks: bool,
+        lane: str | None,
     ) -> tuple[SegmentOutcome, list[Visit]]:
         until = None if after is None else after.postponed
         if isinstance(error, GraphDrained):
@@ -215,8 +267,12 @@ class Runner:
             return Finished(finished_outcome(segment)), []
         # Of several calls that one node gathered, LangGraph sees how the first one ended.
         if asks or any(review.id in segment.asked for review in segment.open_reviews()):
-            return Asks(until), []
-        return (Yields(segment.run.lane) if until is None else Waits(until)), []
+            return Asks(until, lane), []
+        # Somewhere else it can go on at once, whatever else is waited for.
+        if until is None or lane is not None or after is None:
+            return Yields(lane or segment.run.lane), []
+        down = " and ".join(sorted({provider for _, provider in after.outages}))
+        return Waits(until, f"{down} is down" if down else None), []
 
     async def _failed(self, segment: Segment, workflow: Workflow, error: Exception) -> tuple[Failed, list[Visit]]:
         parts = list(leaves(error))
@@ -277,50 +333,6 @@ def _where(error: Exception, segment: Segment) -> NodeFailure | None:
     if isinstance(error, NodeTimeoutError | NodeCancelledError):
         failures = [NodeFailure(item.node, item.place, error) for item in failures if item.node == error.node]
     return next((item for item in failures if item.error is error), None)
-
-
-def _moved_here(review: Review, segment: Segment, rebound: Collection[str]) -> Review | None:
-    """The review that asked the same before an operator moved the run to a renamed node; the oldest that is left."""
-    return next(
-        (
-            old
-            for old in segment.reviews.values()
-            if old.interrupt_id == MOVED
-            and old.id not in rebound
-            and old.state in STANDING
-            and old.node == review.node
-            and old.evidence.get("asked") == review.evidence.get("asked")
-        ),
-        None,
-    )
-
-
-def _taken_in(by_interrupt: dict[str, Review], pending: Collection[str]) -> list[str]:
-    """Decided questions that do not stand any more: the graph has their answers in its checkpoint."""
-    return [
-        review.id
-        for interrupt_id, review in by_interrupt.items()
-        if review.decision is not None
-        and review.consumed_by is None
-        and interrupt_id not in pending
-        and interrupt_id != MOVED
-    ]
-
-
-def _superseded(segment: Segment, pending: Collection[str], rebound: Collection[str], ended: bool) -> list[str]:
-    """Open reviews whose node ran again and did not ask for them again; all of them, once the run has ended."""
-    if ended:
-        return [review.id for review in segment.open_reviews()]
-    standing = {*pending, *segment.asked, *rebound}
-    return [
-        review.id
-        for review in segment.open_reviews()
-        if review.node in segment.entered and not {review.id, review.interrupt_id} & standing
-    ]
-
-
-def _decided(segment: Segment) -> frozenset[str]:
-    return frozenset(review.id for review in segment.reviews.values() if review.decision is not None)
 
 
 def finished_outcome(segment: Segment) -> Outcome:

@@ -6,6 +6,7 @@ reads. Code decides everything else, and a person decides wherever a policy or a
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Literal, Self, TypedDict
 
@@ -285,7 +286,10 @@ support = Workflow(
             retries=3,
         ),
         "research": Policy(
-            tools=RESEARCH_TOOLS, rules={payments.refunds_of: THE_CUSTOMER}, budgets=[Budget("calls", MOST_CALLS)]
+            tools=RESEARCH_TOOLS,
+            rules={payments.refunds_of: THE_CUSTOMER},
+            budgets=[Budget("calls", MOST_CALLS)],
+            patience=timedelta(0),  # no reply waits for advice
         ),
         "draft_reply": Policy(
             min_confidence=0.50, otherwise=review("May this reply be sent?"), retries=3, fallback=PREPARED_REPLY

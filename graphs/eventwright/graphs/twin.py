@@ -13,7 +13,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -30,6 +30,7 @@ from langgraph.pregel import Pregel
 from langgraph.pregel._utils import find_subgraph_pregel
 from langgraph.types import Interrupt, TimeoutPolicy
 
+from eventwright.graphs.handover import stay_in
 from eventwright.graphs.labels import Flow
 from eventwright.graphs.recorded_models import answering
 from eventwright.graphs.workflow import Workflow
@@ -37,10 +38,11 @@ from eventwright.graphs.wrapping import GuardedToolNode, watched
 from eventwright.guardrails.gate import Gate
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.segment import NodeFailure, Segment
-from eventwright.guardrails.verdicts import Nondeterministic, Paused, Postponed
+from eventwright.guardrails.verdicts import Nondeterministic, Outage, Paused, Postponed
 from eventwright.runs.checkpoints import ERROR, CheckpointSaver
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.event import new_id
+from eventwright.runs.failpoints import Failpoint, failpoint
 
 #: The segment that runs here; set by the runner, inherited by every task and thread that LangGraph starts.
 current_segment: ContextVar[Segment | None] = ContextVar("eventwright_segment", default=None)
@@ -110,6 +112,12 @@ def locate() -> str:
     return _place_of([level.place for level in levels])
 
 
+def running_in(context: Context) -> tuple[str, str | None] | None:
+    """The run whose segment runs in this context, and the node that it is in, if it is in one; None if none does."""
+    segment, levels = context.get(current_segment), context.get(_standing, ())
+    return None if segment is None else (segment.run.id, str(levels[0].place[0]) if levels else None)
+
+
 def rename_place(place: str, names: Mapping[str, str]) -> str:
     """The place after nodes of the outermost graph were renamed."""
     (name, step, path), *inside = json.loads(place)
@@ -136,18 +144,21 @@ class Placed(Runnable[Any, Any]):
 
 
 class Guarded(Placed):
-    """A node inside its gate."""
+    """A node inside its gate, and in its lane (None: in any)."""
 
-    def __init__(self, node: str, inner: Runnable[Any, Any], policy: Policy, flow: Flow) -> None:
+    def __init__(
+        self, node: str, inner: Runnable[Any, Any], policy: Policy, flow: Flow, lane: str | None = None
+    ) -> None:
         super().__init__(node, inner)
-        self.policy, self._flow = policy, flow
+        self.policy, self._flow, self._lane = policy, flow, lane
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         segment = current_segment.get()
         if segment is None:
             raise NoSegment("an Eventwright graph runs through the engine, which holds the run's lease")
+        stay_in(self._lane)
         node = str(self.name)
-        with _stands():
+        with _stands(), segment.store.telemetry.node(segment.run, node) as watch:
             place = locate()
             segment.entered.add(node)
             # What a task was sent is no channel: it may hold anything that the graph holds.
@@ -159,8 +170,10 @@ class Guarded(Placed):
             try:
                 with _signals(), watched():
                     async with gate.opened():
+                        failpoint(Failpoint.NODE_ENTERED)
                         with answering():
                             result = await self._inner.ainvoke(input, config, **kwargs)
+                        failpoint(Failpoint.NODE_LEFT)
             except ParentCommand as command:
                 # A graph inside the node writes to the one outside.
                 result = command.args[0]
@@ -169,6 +182,7 @@ class Guarded(Placed):
                 segment.label([ERROR], gate.tainted_by)
                 if isinstance(error, ReplayDiffers) or not isinstance(error, GraphBubbleUp):
                     segment.failures[place] = NodeFailure(node, place, error)
+                    watch.failed(error)
                 raise
             finally:
                 written = self._flow.written(result) | self._flow.changed(input, kept)
@@ -220,7 +234,10 @@ def _signals() -> Iterator[None]:
 
 def _pause(signal: Paused | Postponed) -> Interrupt[Any]:
     if isinstance(signal, Postponed):
-        return Interrupt(value={POSTPONED: signal.until.isoformat()}, id=new_id(POSTPONED))
+        value = {POSTPONED: signal.until.isoformat()}
+        if signal.outage is not None:
+            value |= {"provider": signal.outage.provider, "since": signal.outage.since.isoformat()}
+        return Interrupt(value=value, id=new_id(POSTPONED))
     return Interrupt(value={"review": signal.review.id}, id=signal.review.id)
 
 
@@ -228,6 +245,13 @@ def postponed_until(interrupt: Interrupt[Any]) -> datetime | None:
     """The time that the gate waits for there; None if somebody is asked."""
     is_ours = interrupt.id.startswith(f"{POSTPONED}_")
     return datetime.fromisoformat(interrupt.value[POSTPONED]) if is_ours else None
+
+
+def outage_of(interrupt: Interrupt[Any]) -> Outage | None:
+    """The provider that the gate waits for there; None if it is something else that is waited for."""
+    if postponed_until(interrupt) is None or "provider" not in interrupt.value:
+        return None
+    return Outage(interrupt.value["provider"], datetime.fromisoformat(interrupt.value["since"]))
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
@@ -246,7 +270,16 @@ def guarded_twin(workflow: Workflow, saver: CheckpointSaver) -> CompiledStateGra
     policies = {node: workflow.policy(node) for node in original.nodes}
     inner = {node: _placed(cast(Any, spec.runnable), policies[node]) for node, spec in original.nodes.items()}
     twin.nodes = {
-        node: _guarded(spec, Guarded(node, inner[node], policies[node], Flow.of(original, spec, policies[node])))
+        node: _guarded(
+            spec,
+            Guarded(
+                node,
+                inner[node],
+                policies[node],
+                Flow.of(original, spec, policies[node]),
+                workflow.lane_of(node),
+            ),
+        )
         for node, spec in original.nodes.items()
     }
     compiled = twin.compile(checkpointer=saver.with_allowlist(_state_types(original)))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -13,6 +16,8 @@ from langgraph.graph import StateGraph
 from langgraph.pregel._utils import validate_timeout_supported
 from pydantic import BaseModel, ValidationError
 
+from eventwright.graphs.fingerprint import Structure, fingerprint_of, structure_of
+from eventwright.graphs.serial import SerialKey
 from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.redaction import Redaction
@@ -22,6 +27,8 @@ from eventwright.runs.event import Event
 from eventwright.tools.contract import Tool
 
 PayloadModel = type[BaseModel]
+#: Opens the clients of a workflow's tools, and closes them: a function under `@asynccontextmanager` that yields a list.
+Lifespan = Callable[[], AbstractAsyncContextManager[Iterable[object]]]
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
@@ -57,12 +64,13 @@ class InvalidPayload(EventwrightError, ValueError):
 
 
 class UnknownWorkflow(EventwrightError, LookupError):
-    """No workflow of this name and version is loaded."""
+    """No workflow of this name and version is loaded; `loaded` are the versions of it that are."""
 
-    def __init__(self, name: str, version: str | None = None) -> None:
-        self.name, self.version = name, version
+    def __init__(self, name: str, version: str | None = None, loaded: Iterable[str] = ()) -> None:
+        self.name, self.version, self.loaded = name, version, tuple(loaded)
         label = name if version is None else f"{name} version {version}"
-        super().__init__(f"no workflow {label} is loaded; EVENTWRIGHT_WORKFLOWS names the modules to load")
+        others = f" (loaded: version {', '.join(self.loaded)})" if self.loaded else ""
+        super().__init__(f"no workflow {label} is loaded{others}; EVENTWRIGHT_WORKFLOWS names the modules to load")
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,8 @@ class On:
         trusted: who sends these events is ourselves; by default what an event carries is untrusted, and may choose no
             destination and no amount without a rule or a person.
         requester: who asked for what the event starts, as far as it says so, beside the one who sent it.
+        key: runs of the workflow with the same key go one after the other, in the order in which their events came in:
+            a field of the payload, or a function of the event that returns the key, None for no order.
     """
 
     type: str
@@ -85,6 +95,16 @@ class On:
     source: str | None = None
     trusted: bool = False
     requester: Callable[[Event], str | None] | None = None
+    key: SerialKey | None = None
+
+    def __post_init__(self) -> None:
+        field = self.key.partition(".")[0] if isinstance(self.key, str) else None
+        for version, model in self.payload.items() if field is not None else ():
+            if field not in model.model_fields and model.model_config.get("extra") != "allow":
+                raise BadWorkflow(
+                    f"On({self.type!r}, key={self.key!r}): the payload of version {version!r} has no field {field!r}; "
+                    f"its fields are: {', '.join(model.model_fields)}"
+                )
 
     def matches(self, event: Event) -> bool:
         """Whether this trigger is meant for the event at all."""
@@ -130,11 +150,12 @@ class Workflow:
         triggers: which events start it.
         policies: what each node may do, by node name; a node without one may call no tool.
         description: one line for people.
-        lane: the queue its runs go to.
+        lane: the queue its runs go to; a node may name another one in its policy.
         recursion_limit: how many supersteps one segment may take.
         budgets: how much the calls of all its nodes together may use.
         redaction: what is taken out of texts before a model reads them, before they are journalled, before they leave.
         must_approve: tools of which `eventwright check` proves that no call is made without an approval.
+        lifespan: opens the clients of its tools in every process that runs it, and closes them when that ends.
 
     Raises:
         BadWorkflow: a policy for a node that is not there, a timeout on a synchronous node, ...
@@ -151,6 +172,7 @@ class Workflow:
     budgets: Sequence[Budget] = field(default=(), kw_only=True)
     redaction: Redaction = field(default_factory=Redaction, kw_only=True)
     must_approve: Sequence[Tool] = field(default=(), kw_only=True)
+    lifespan: Lifespan | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or not NAME.fullmatch(self.lane):
@@ -162,10 +184,18 @@ class Workflow:
         strangers = [tool for tool in self.must_approve if not isinstance(tool, Tool)]
         if strangers:
             raise BadWorkflow(f"must_approve takes tools made by @tool, not {strangers[0]!r}")
+        if self.lifespan is not None and (inspect.isasyncgenfunction(self.lifespan) or not callable(self.lifespan)):
+            raise BadWorkflow(
+                f"lifespan takes an async generator function under @asynccontextmanager, not {self.lifespan!r}"
+            )
         for node, policy in self.policies.items():
             if node not in self.graph.nodes:
                 known = ", ".join(sorted(self.graph.nodes))
                 raise BadWorkflow(f"workflow {self.name!r} has a policy for {node!r}; its nodes are: {known}")
+            if policy.lane is not None and not NAME.fullmatch(policy.lane):
+                raise BadWorkflow(
+                    f"a lane's name is lower case letters, digits, - and _: {policy.lane!r} of node {node!r} is not"
+                )
             if policy.timeout is not None:
                 self._check_timeout(node)
 
@@ -184,6 +214,29 @@ class Workflow:
     def policy(self, node: str) -> Policy:
         """The node's policy; without one it may do nothing."""
         return self.policies.get(node, _NOTHING)
+
+    @functools.cached_property
+    def lanes(self) -> tuple[str, ...]:
+        """The lanes that its runs come through: its own first, then those of its nodes."""
+        named = (self.policy(node).lane for node in self.graph.nodes)
+        return tuple(dict.fromkeys((self.lane, *filter(None, named))))
+
+    def lane_of(self, node: str) -> str | None:
+        """The lane whose workers run the node. None for any: if no node names one, or the node is one of LangGraph's
+        own, which handles the errors of another."""
+        if len(self.lanes) == 1:
+            return None
+        return self.policy(node).lane or (None if node.startswith("__") else self.lane)
+
+    @functools.cached_property
+    def structure(self) -> Structure:
+        """What its graph is, as JSON that another one can be compared with; not to be changed."""
+        return structure_of(self.graph)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of the graph's structure: a run keeps that of the graph it runs in."""
+        return fingerprint_of(self.structure)
 
     def trusted_tools(self) -> frozenset[str]:
         """The names of its tools that return records of our own; none that another tool bears too."""
@@ -244,11 +297,15 @@ class Workflows:
         """Every workflow in every version, but those of Eventwright's own."""
         return (workflow for versions in self._versions.values() for workflow in versions.values())
 
+    def is_newest(self, workflow: Workflow) -> bool:
+        """Whether new events start this version: of each name the one declared last."""
+        return self.get(workflow.name) is workflow
+
     def get(self, name: str, version: str | None = None) -> Workflow:
         """The workflow; without a version the one that new events start. Raises UnknownWorkflow."""
         versions = self._versions.get(name) or self._own.get(name, {})
         if version is None and versions:
             return list(versions.values())[-1]
         if version is None or version not in versions:
-            raise UnknownWorkflow(name, version)
+            raise UnknownWorkflow(name, version, versions)
         return versions[version]

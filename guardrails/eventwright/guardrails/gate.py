@@ -15,6 +15,7 @@ from typing import Any
 
 from eventwright.guardrails import judging, ledger, spending, stages
 from eventwright.guardrails.approval import approval_reviews, asked_again
+from eventwright.guardrails.outages import or_wait
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.request import Request, brief, outgoing, read, take_as_given, validate
 from eventwright.guardrails.rules import Facts
@@ -32,6 +33,7 @@ from eventwright.guardrails.verdicts import (
 )
 from eventwright.runs.errors import LeaseLost, StoreUnavailable
 from eventwright.runs.event import canonical, digest_of
+from eventwright.runs.failpoints import Failpoint, failpoint
 from eventwright.runs.records import DecisionType, EffectState, JournalKind, Review, Visit
 from eventwright.tools.contract import OutsideGate, Tool, current_gate
 from eventwright.tools.models import Answer, Question
@@ -135,7 +137,7 @@ class Gate:
             raise self.ended_by_model
         try:
             with self.counted():
-                result = await self._called(tool, arguments, ordinal)
+                result = await or_wait(self, self._called(tool, arguments, ordinal))
         except (Paused, Postponed, Nondeterministic) as signal:
             if tool.advises:
                 self.ended_by_model = signal
@@ -342,6 +344,7 @@ class Gate:
     async def open_reviews(self, reviews: Sequence[Review], asks: Sequence[Verdict], *, tool: str | None) -> None:
         """Commit the reviews and why they are asked, then end the segment."""
         segment = self.segment
+        failpoint(Failpoint.GATE_ASKING)
         async with segment.store.write(segment.lease) as tx:
             tx.put_visit(segment.visit(self.node))
             tx.journal(
@@ -353,6 +356,7 @@ class Gate:
             )
             for review in reviews:
                 tx.open_review(review)
+        failpoint(Failpoint.GATE_ASKED)
         segment.reviews.update((review.id, review) for review in reviews)
         raise self.pause(reviews)
 
@@ -365,8 +369,10 @@ class Gate:
         """Let the decision serve this call alone."""
         if review.consumed_by is not None:
             return
+        failpoint(Failpoint.GATE_USING_UP)
         async with self.segment.store.write(self.segment.lease) as tx:
             tx.consume_review(review.id, key)
+        failpoint(Failpoint.GATE_USED_UP)
         self.segment.reviews[review.id] = replace(review, consumed_by=key)
 
     async def _heed(self, tool: Tool, verdict: Verdict) -> None:

@@ -10,7 +10,8 @@ from eventwright.guardrails.approval import low_confidence_review
 from eventwright.guardrails.request import validate
 from eventwright.guardrails.verdicts import OverBudget, Rejected, Stage, Verdict, VerdictKind
 from eventwright.runs.event import digest_of
-from eventwright.runs.records import DecisionType, Effect, EffectState
+from eventwright.runs.records import DecisionType, Effect, EffectState, Run
+from eventwright.tools.breaker import ProviderDown
 from eventwright.tools.contract import NotDone, Permanent
 from eventwright.tools.model_tool import ask_model
 from eventwright.tools.models import Answer, Question
@@ -24,6 +25,11 @@ FALLBACK = "fallback"
 PERSON = "person"
 
 
+def judgement_digest(run: Run, visit: int, ordinal: str) -> str:
+    """By what a person's answer in the place of a model's is found."""
+    return digest_of([run.workflow, run.version, run.id, visit, "judgement", ordinal])
+
+
 async def judge(gate: Gate, question: Question) -> Answer:
     """The model's answer, or a person's below the policy's confidence. See `Gate.judge`."""
     segment = gate.segment
@@ -34,7 +40,7 @@ async def judge(gate: Gate, question: Question) -> Answer:
     if floor is None or answer.confidence >= floor or answer.model == FALLBACK:
         return answer
     run = segment.run
-    digest = digest_of([run.workflow, run.version, run.id, visit.visit, "judgement", ordinal])
+    digest = judgement_digest(run, visit.visit, ordinal)
     review = next(iter(segment.take_reviews(digest, digest)), None)
     if review is None:
         verdict = Verdict(
@@ -69,7 +75,7 @@ async def _answered(gate: Gate, question: Question, ordinal: str) -> Answer:
         return answer
     except (NotDone, OverBudget) as error:
         failures = gate.segment.visit(gate.node, gate.place).failures
-        last = isinstance(error, Permanent | OverBudget) or failures >= gate.policy.retries_for([error])
+        last = isinstance(error, Permanent | OverBudget | ProviderDown) or failures >= gate.policy.retries_for([error])
         if gate.policy.fallback is None or not last:
             raise
         return await _fall_back(gate, question, ordinal, error)

@@ -19,6 +19,7 @@ from eventwright.guardrails.segment import Segment
 from eventwright.guardrails.verdicts import Nondeterministic, Paused, Stage, allow
 from eventwright.runs.errors import storable
 from eventwright.runs.event import digest_of, new_id
+from eventwright.runs.failpoints import Failpoint, failpoint
 from eventwright.runs.records import (
     DecisionType,
     Effect,
@@ -28,6 +29,7 @@ from eventwright.runs.records import (
     ReviewKind,
 )
 from eventwright.runs.transaction import Transaction
+from eventwright.tools.breaker import ProviderDown
 from eventwright.tools.contract import Call, NotDone, Permanent, ToolClass, Unusable
 from eventwright.tools.models import ModelAnswerInvalid, ModelRefused, Question
 
@@ -37,6 +39,9 @@ AGAIN: Final = object()
 _ORDER = {stage: number for number, stage in enumerate(Stage)}
 #: How long the record of a read waits for a commit that is due anyway, in seconds: its node's checkpoint follows soon.
 PATIENCE = 0.05
+#: Who stood still for more seconds than this after an intent asks whether the run is still ours, and then calls. Nobody
+#: else could have taken it sooner than a lease less a heartbeat after the last sign of life, which is longer.
+STANDSTILL = 1.0
 #: Arguments and results up to this size stand in the journal too, in bytes of JSON; the ledger keeps all of them.
 JOURNALLED = 4096
 
@@ -108,15 +113,24 @@ async def perform(segment: Segment, request: Request, asked: Request, plan: Plan
     segment.check_records()
     announced = request.tool.writes or bool(plan.reservations) or bool(request.reviews)
     if announced:
+        posted = time.monotonic()
         await _intend(segment, request, effect, plan)
+        if time.monotonic() - posted > STANDSTILL:
+            await segment.check_lease()
         segment.check_records()
     began = time.monotonic()
     try:
         call = _call(segment, effect, economy=plan.economy)
-        result = await request.tool.perform(_as_it_leaves(segment, request), call)
+        with segment.store.telemetry.call(segment.run, effect, economy=plan.economy) as watch:
+            result = await request.tool.perform(_as_it_leaves(segment, request), call)
+            watch.tell(result=result)
+    except ProviderDown as down:
+        await _put_off(segment, request, effect, earlier, down, plan, announced=announced)
+        raise
     except Exception as error:
         await _failed(segment, request, effect, error, plan)
         raise
+    failpoint(Failpoint.LEDGER_ANSWERED)
     return await _done(segment, request, effect, result, time.monotonic() - began, plan, announced=announced)
 
 
@@ -153,6 +167,7 @@ def _call(segment: Segment, effect: Effect, *, economy: bool = False) -> Call:
 
 
 async def _intend(segment: Segment, request: Request, effect: Effect, plan: Plan) -> None:
+    failpoint(Failpoint.LEDGER_INTENDING)
     async with segment.store.write(segment.lease) as tx:
         plan.reserve(tx, effect)
         tx.put_visit(request.visit)
@@ -163,6 +178,7 @@ async def _intend(segment: Segment, request: Request, effect: Effect, plan: Plan
         _journal_verdicts(tx, request, effect, plan)
         data = _about(effect) | _if_short("arguments", effect.arguments)
         tx.journal(effect.run_id, JournalKind.EFFECT_INTENDED, actor="gate", node=effect.node, data=data)
+    failpoint(Failpoint.LEDGER_INTENDED)
     segment.effects[effect.key] = effect
     for review in request.reviews:
         segment.reviews[review.id] = replace(review, consumed_by=effect.key)
@@ -207,6 +223,7 @@ async def _done(
     segment.effects[effect.key] = effect
     if request.tool.writes:
         await committed
+        failpoint(Failpoint.LEDGER_RECORDED)
     else:
         segment.unwaited.append(committed)
     if problem is not None:
@@ -217,6 +234,7 @@ async def _done(
 async def _failed(segment: Segment, request: Request, effect: Effect, error: Exception, plan: Plan) -> None:
     """Record the failure. A plain write that cannot say whether it happened ends the segment with a question; another
     one stays intended, so that the next attempt repeats it with its key, or reads it back."""
+    failpoint(Failpoint.LEDGER_FAILING)
     words = storable(f"{type(error).__name__}: {error}")
     certain = isinstance(error, NotDone) or not request.tool.writes
     if not certain and request.tool.tool_class is ToolClass.PLAIN:
@@ -230,11 +248,38 @@ async def _failed(segment: Segment, request: Request, effect: Effect, error: Exc
         tx.put_effect(effect)
         data = _about(effect) | {"error": effect.error, "permanent": isinstance(error, Permanent)}
         tx.journal(effect.run_id, JournalKind.EFFECT_FAILED, actor="gate", node=effect.node, data=data)
+    failpoint(Failpoint.LEDGER_FAILED)
     segment.effects[effect.key] = effect
+
+
+async def _put_off(
+    segment: Segment,
+    request: Request,
+    effect: Effect,
+    earlier: Effect | None,
+    down: ProviderDown,
+    plan: Plan,
+    *,
+    announced: bool,
+) -> None:
+    """Nothing was done, for the provider is down: the ledger is as it was before the call, which spends no attempt."""
+    words = storable(str(down))
+    before = earlier or replace(effect, state=EffectState.FAILED, attempt=0, error=words)
+    async with segment.store.write(segment.lease) as tx:
+        tx.put_visit(request.visit)
+        if announced:
+            if before.state is EffectState.FAILED:
+                plan.release(tx, effect)
+            tx.put_effect(before)
+        data = {"text": words, "tool": effect.tool, "provider": down.provider}
+        tx.note(effect.run_id, actor="gate", node=effect.node, data=data)
+    if announced:
+        segment.effects[effect.key] = before
 
 
 async def _read_back(segment: Segment, request: Request, earlier: Effect) -> Any:
     result = await request.tool.verify(request.validated, _call(segment, earlier))
+    failpoint(Failpoint.LEDGER_READ_BACK)
     if result is None:
         return AGAIN
     return await _done(segment, request, earlier, result, 0.0, Plan(), announced=True)
@@ -267,12 +312,14 @@ async def _doubt(segment: Segment, request: Request, effect: Effect, why: str) -
             "additionalProperties": False,
         },
     )
+    failpoint(Failpoint.LEDGER_DOUBTING)
     async with segment.store.write(segment.lease) as tx:
         tx.put_effect(effect)
         tx.journal(
             run.id, JournalKind.EFFECT_IN_DOUBT, actor="gate", node=effect.node, data=_about(effect) | {"error": why}
         )
         tx.open_review(review)
+    failpoint(Failpoint.LEDGER_DOUBTED)
     segment.effects[effect.key] = effect
     segment.reviews[review.id] = review
     segment.asked.add(review.id)
@@ -294,6 +341,7 @@ async def _resolve_doubt(segment: Segment, request: Request, effect: Effect) -> 
         error=f"{review.decision.by} says that it {'happened' if happened else 'did not happen'}",
     )
     kind = JournalKind.EFFECT_DONE if happened else JournalKind.EFFECT_FAILED
+    failpoint(Failpoint.LEDGER_RESOLVING)
     async with segment.store.write(segment.lease) as tx:
         if not happened:
             tx.release(effect.run_id, effect.key, node=effect.node)
@@ -301,6 +349,7 @@ async def _resolve_doubt(segment: Segment, request: Request, effect: Effect) -> 
         tx.consume_review(review.id, effect.key)
         data = _about(effect) | {"review": review.id, "error": effect.error}
         tx.journal(effect.run_id, kind, actor=review.decision.by, node=effect.node, data=data)
+    failpoint(Failpoint.LEDGER_RESOLVED)
     segment.effects[effect.key] = effect
     segment.reviews[review.id] = replace(review, consumed_by=effect.key)
     # Nobody can make up the provider's answer: a write that a person vouched for returns None.

@@ -6,6 +6,7 @@ a rule or a person, a text that leaves may link nowhere.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,14 @@ from eventwright.guardrails.text import host_name
 from eventwright.runs.records import DecisionType
 from eventwright.runs.states import Documented
 from eventwright.tools.contract import Role, Tool
+
+#: No provider makes a run wait for longer before its next attempt, whatever it says; and the longest wait for one that
+#: is down, unless a policy says otherwise.
+A_DAY = timedelta(days=1)
+#: The longest wait for a provider that is down where prepared content can stand in.
+A_MINUTE = timedelta(minutes=1)
+#: Beyond this every ceiling is reached.
+MOST_DOUBLINGS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,16 +91,21 @@ class DeadLetter(Documented):
 
 @dataclass(frozen=True, kw_only=True)
 class Backoff:
-    """How long to wait before the next attempt: exponential, full jitter, capped. Seconds."""
+    """How long to wait before the next attempt: exponential, full jitter, capped. Seconds.
+
+    Full jitter is a random wait between nothing and a ceiling that doubles with each failure, up to `most`: it spreads
+    the attempts of many runs best. Where a provider named a wait (Retry-After), that comes before it.
+    """
 
     first: float = 1.0
     most: float = 300.0
 
     def seconds(self, failures: int, *, at_least: float | None = None) -> float:
         """A random wait before attempt `failures + 1`; never less than the provider asked for."""
-        ceiling = min(self.most, self.first * 2.0 ** (failures - 1))
-        # Jitter spreads the retries of many runs; it guards nothing.
-        return max(random.uniform(ceiling / 2, ceiling), at_least or 0.0)
+        ceiling = min(self.most, self.first * 2.0 ** min(failures - 1, MOST_DOUBLINGS))
+        named = at_least if at_least is not None and math.isfinite(at_least) else 0.0
+        # Jitter spreads the retries of many runs, also of those that were told the same time; it guards nothing.
+        return min(max(named, 0.0), A_DAY.total_seconds()) + random.uniform(0.0, ceiling)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +123,15 @@ class Policy:
             one by class of error, of which the first that fits counts (none fits: no retry).
         backoff: how long they wait.
         timeout: seconds the node may take; asynchronous nodes only.
+        patience: how long the run waits in this node for a provider that is down, without spending attempts; then it
+            fails as if it had been asked. By default a day, and a minute where a `fallback` is prepared.
         budgets: how much its calls may use.
         links: the hosts to which text that leaves may link; a link elsewhere needs a person.
-        fallback: prepared content that stands in for the model once its attempts are used up: a value, or a function
-            of the question's material.
+        fallback: prepared content that stands in for the model once its attempts are used up, or patience with a
+            provider that is down: a value, or a function of the question's material.
         dead_letter: what happens when the run fails for good here.
+        lane: whose workers run the node; None for those of the workflow's lane. A worker that does not serve it hands
+            the run over before the node begins.
     """
 
     tools: Sequence[Tool] = ()
@@ -125,10 +143,12 @@ class Policy:
     retries: int | Mapping[type[Exception], int] = 0
     backoff: Backoff = field(default_factory=Backoff)
     timeout: float | None = None
+    patience: timedelta | None = None
     budgets: Sequence[Budget] = ()
     links: Sequence[str] = ()
     fallback: Any = None
     dead_letter: DeadLetter = DeadLetter.OPERATOR
+    lane: str | None = None
 
     def __post_init__(self) -> None:
         strangers = [tool for tool in self.tools if not isinstance(tool, Tool)]
@@ -147,6 +167,8 @@ class Policy:
             raise ValueError(f"retries counts the attempts after the first, it cannot be {self.retries!r}")
         if self.timeout is not None and self.timeout <= 0:
             raise ValueError(f"timeout is in seconds and above 0, not {self.timeout!r}")
+        if self.patience is not None and self.patience < timedelta(0):
+            raise ValueError(f"patience is a length of time, it cannot be {self.patience!r}")
         if isinstance(self.links, str):
             raise TypeError(f"links is a list of hosts, not one text: [{self.links!r}]")
         for link in self.links:
@@ -182,6 +204,13 @@ class Policy:
         rule = self.rule_for(tool)
         bounded = {*self.rules.get(tool, ()), *(rule.vouches_for if rule else ())}
         return [name for name, role in tool.roles.items() if role is not Role.CONTENT and name not in bounded]
+
+    @property
+    def waits_for_providers(self) -> timedelta:
+        """How long the run waits in this node for a provider that is down."""
+        if self.patience is not None:
+            return self.patience
+        return A_DAY if self.fallback is None else A_MINUTE
 
     @property
     def most_retries(self) -> int:

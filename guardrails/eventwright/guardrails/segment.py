@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from eventwright.guardrails.budgets import Budget
@@ -71,6 +72,8 @@ class Segment:
     failures: dict[str, NodeFailure] = field(default_factory=dict)
     #: Calls that write and are being made.
     under_way: set[asyncio.Task[Any]] = field(default_factory=set)
+    #: Since when nodes wait for providers that are down, by node and provider.
+    outages: dict[tuple[str, str], datetime] = field(default_factory=dict)
     #: The error by which the store, or the lease, was lost in a call: nothing more is called, the segment is given up.
     lost: Exception | None = None
     #: Commits that nobody waited for; all of them are awaited when the segment ends.
@@ -145,6 +148,11 @@ class Segment:
             if write.done():
                 write.result()
         self.unwaited = [write for write in self.unwaited if not write.done()]
+
+    async def check_lease(self) -> None:
+        """Raise LeaseLost if another worker has taken the run over."""
+        async with self.store.write(self.lease):
+            pass  # an empty write is refused like any other
 
     def give_calls_up(self) -> None:
         """Cut off what is still under way."""

@@ -11,6 +11,7 @@ from eventwright.guardrails.plan import Plan
 from eventwright.guardrails.request import Request
 from eventwright.guardrails.verdicts import OverBudget, Postponed, Stage, Verdict, VerdictKind
 from eventwright.runs.errors import BudgetExceeded
+from eventwright.runs.failpoints import Failpoint, failpoint
 from eventwright.runs.records import DecisionType
 from eventwright.tools.building import Models
 from eventwright.tools.chat_models import chat
@@ -60,6 +61,7 @@ async def _planned(gate: Gate, request: Request, plan: Plan) -> Plan:
     except Uncountable as error:
         verdict = Verdict(kind=VerdictKind.DENY, stage=Stage.BUDGETS, rule="budgets", reason=str(error))
         raise await gate.denial(request.tool, verdict, OverBudget) from error
+    failpoint(Failpoint.BUDGET_PLANNED)
     return plan.taking(taken)
 
 

@@ -93,12 +93,20 @@ class Paused(BaseException):
         super().__init__(f"waits for review {review.id}")
 
 
-class Postponed(BaseException):
-    """The run waits for a time: a budget has nothing left until then. No node may swallow this; the node's wrapper
-    turns it into LangGraph's own pause, and when the time has come the node runs again."""
+@dataclass(frozen=True)
+class Outage:
+    """A provider that is down, and since when a node waits for it."""
 
-    def __init__(self, until: datetime) -> None:
-        self.until = until
+    provider: str
+    since: datetime
+
+
+class Postponed(BaseException):
+    """The run waits for a time: a budget has nothing left until then, or a provider is down. No node may swallow this;
+    the node's wrapper turns it into LangGraph's own pause, and when the time has come the node runs again."""
+
+    def __init__(self, until: datetime, outage: Outage | None = None) -> None:
+        self.until, self.outage = until, outage
         super().__init__(f"waits until {until.isoformat()}")
 
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from eventwright.queue.wakeups import BellDown, Transport
 from eventwright.runs.errors import StoreUnavailable
+from eventwright.runs.failpoints import Failpoint, failpoint
 from eventwright.runs.records import WakeUp
 from eventwright.runs.store import Store
 
@@ -88,10 +89,13 @@ class BellRinger:
     async def _ring(self, wakeups: list[WakeUp]) -> None:
         if not wakeups:
             return
+        failpoint(Failpoint.BELLS_READ)
         await self._transport.ring([_row(wakeup) for wakeup in wakeups])
+        failpoint(Failpoint.BELLS_RUNG)
         self._down = False
         async with self._store.write() as tx:
             tx.wakeups_sent([wakeup.id for wakeup in wakeups])
+        failpoint(Failpoint.BELLS_MARKED)
 
 
 def _row(wakeup: WakeUp) -> tuple[str, str, str]:

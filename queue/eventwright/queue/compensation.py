@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from eventwright.graphs.compensation import RECONCILE, UNDO, event_type
@@ -16,16 +17,18 @@ from eventwright.graphs.workflow import UnknownWorkflow, Workflows
 from eventwright.guardrails.policy import DeadLetter
 from eventwright.guardrails.request import brief, validate
 from eventwright.queue.intake import DEAD_LETTER, OWN_SOURCE, new_run
-from eventwright.runs.amends import AT_AN_END, ReadBack
+from eventwright.runs.amends import ReadBack
 from eventwright.runs.errors import DuplicateEvent, EventwrightError, UndoRefused
 from eventwright.runs.event import Event, digest_of
 from eventwright.runs.records import Effect, EffectState, EventState, Run
-from eventwright.runs.states import FINAL, Reason, RunState
+from eventwright.runs.states import AT_AN_END, FINAL, Reason, RunState
 from eventwright.runs.store import Store
 from eventwright.runs.transaction import Transaction
 from eventwright.tools.contract import Tool, ToolClass
 
 OWN = frozenset({UNDO, RECONCILE})
+#: Of a call that neither can be taken back nor read back any more.
+EXPIRED = "its arguments and its result were kept long enough, and were deleted"
 UNKNOWN = frozenset({EffectState.INTENDED, EffectState.IN_DOUBT})
 #: Failures at a node after which its policy may have everything taken back; the others are for an operator to mend.
 OF_THE_NODE = frozenset({Reason.ATTEMPTS, Reason.NOT_RETRYABLE})
@@ -52,6 +55,7 @@ class LedgerLine:
         obstacle: why it cannot be taken back; None where it can, or was, or where there is nothing to take back.
         undone_by: the run that took it back, or is about to.
         undone: whether that is done.
+        expired_at: when its arguments and its result were deleted, because they had been kept long enough.
     """
 
     effect: Effect
@@ -60,6 +64,7 @@ class LedgerLine:
     obstacle: str | None = None
     undone_by: str | None = None
     undone: bool = False
+    expired_at: datetime | None = None
 
     @property
     def undoable(self) -> bool:
@@ -85,7 +90,7 @@ class Compensation:
         """The run's effects in their order, with what can be taken back of them."""
         effects = sorted(await self._store.effects(run.id), key=_order)
         undone, given_up = await self._undoings(effects)
-        return [self._line(run, effect, undone, given_up) for effect in effects]
+        return [replace(self._line(run, one, undone, given_up), expired_at=run.expired_at) for one in effects]
 
     def _line(self, run: Run, effect: Effect, undone: Collection[str], given_up: Collection[str]) -> LedgerLine:
         if effect.tool_class == ToolClass.READ or effect.state is EffectState.FAILED:
@@ -94,6 +99,8 @@ class Compensation:
             return LedgerLine(effect=effect, undone_by=effect.undone_by, undone=effect.key in undone)
         if run.workflow in OWN:
             return LedgerLine(effect=effect, obstacle="it took something back itself")
+        if run.expired_at is not None:
+            return LedgerLine(effect=effect, obstacle=f"{EXPIRED} on {run.expired_at:%Y-%m-%d}")
         if effect.state in UNKNOWN:
             return LedgerLine(effect=effect, obstacle="nobody knows whether it happened")
         try:
@@ -199,6 +206,8 @@ class Compensation:
         if run.state not in AT_AN_END | {RunState.PENDING_APPROVAL, RunState.WAITING}:
             raise NothingToReconcile(run_id, f"it is {run.state}, and reads back by itself when it goes on")
         unknown = [line.effect for line in await self.ledger(run) if line.effect.state in UNKNOWN and _writes(line)]
+        if unknown and run.expired_at is not None:
+            raise NothingToReconcile(run_id, f"{EXPIRED} on {run.expired_at:%Y-%m-%d}")
         found = [effect for effect in unknown if self._can_be_read_back(run, effect)]
         if not found:
             raise NothingToReconcile(run_id, _instead(run, unknown))
@@ -301,8 +310,9 @@ class Compensation:
             data={"run": run.id, "calls": list(calls)},
             principal=by,
         )
-        # In the lane of the run it is about: its workers have the clients.
-        return replace(new_run(self._workflows.get(name), event, await self._store.now()), lane=run.lane)
+        # In the lane of the run it is about, whose workers have the clients; and in its trace.
+        own = new_run(self._workflows.get(name), event, await self._store.now())
+        return replace(own, lane=run.lane, trace=run.trace)
 
 
 class _Obstacle(Exception):

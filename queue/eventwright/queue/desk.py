@@ -15,6 +15,7 @@ from eventwright.guardrails.segment import records_of
 from eventwright.guardrails.stages import unfit_argument
 from eventwright.runs.errors import DecisionRefused, EventwrightError
 from eventwright.runs.event import canonical
+from eventwright.runs.failpoints import Failpoint, failpoint
 from eventwright.runs.records import Decision, DecisionType, Review, ReviewKind, ReviewState, Run
 from eventwright.runs.store import Store
 from eventwright.tools.contract import Tool
@@ -86,6 +87,7 @@ class Desk:
         self._check(review, decision, run.version)
         if decision.type is DecisionType.EDIT:
             await self._check_rules(review, decision.arguments or {}, run)
+        failpoint(Failpoint.DESK_DECIDING)
         try:
             async with self._store.write() as tx:
                 tx.decide(review, decision)
@@ -93,6 +95,7 @@ class Desk:
                 tx.wake(review.run_id, lane=run.lane)
         except DecisionRefused:
             return _answer_again(await self._closed(review_id), decision, await self._next(review))
+        failpoint(Failpoint.DESK_DECIDED)
         return await self._store.review(review_id)
 
     async def expire(self, review_id: str) -> None:
@@ -109,6 +112,7 @@ class Desk:
             comment=f"nobody answered by {review.deadline:%Y-%m-%d %H:%M} UTC" if review.deadline else None,
         )
         run = await self._store.run(review.run_id)
+        failpoint(Failpoint.DESK_EXPIRING)
         try:
             async with self._store.write() as tx:
                 tx.decide(review, decision, state=ReviewState.EXPIRED)
@@ -118,6 +122,7 @@ class Desk:
             # A person was faster, or the run has ended: the timer has nothing left to do.
             async with self._store.write() as tx:
                 tx.delete_timers(review_id)
+        failpoint(Failpoint.DESK_EXPIRED)
 
     async def _next(self, review: Review) -> Review | None:
         """Of several reviews about the same call the one that is still open."""

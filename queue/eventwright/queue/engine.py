@@ -8,30 +8,35 @@ undo      what a run did is taken back           reconcile what nobody knows is 
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from eventwright.graphs.compensation import own_workflows
-from eventwright.graphs.outcomes import Failed, Report, Yields
+from eventwright.graphs.outcomes import Asks, Failed, Report, Yields
 from eventwright.graphs.runner import Runner, Stop
 from eventwright.graphs.workflow import UnknownWorkflow, Workflows
 from eventwright.queue import settle
 from eventwright.queue.compensation import Compensation, LedgerLine
 from eventwright.queue.desk import Desk
 from eventwright.queue.intake import Intake, Receipt
-from eventwright.queue.migration import migrate
+from eventwright.queue.migration import NO_MOVE, Migration, Move, Mover, Plan
+from eventwright.queue.pressure import MOST_BACKLOG, Pressure
+from eventwright.runs.claims import MOST_CRASHES, SUSPECT
 from eventwright.runs.errors import IllegalMove, LeaseLost, StoreUnavailable, UnknownRun
 from eventwright.runs.event import Event
+from eventwright.runs.failpoints import Failpoint, failpoint
 from eventwright.runs.records import Decision, EventState, Lease, Review, Run
 from eventwright.runs.states import Reason, RunState
 from eventwright.runs.store import Store
+from eventwright.runs.transaction import Transaction
 
 log = logging.getLogger(__name__)
 
-#: A run that was in the hands of this many workers when they died is taken out of the queue.
-MOST_CRASHES = 5
+#: A run that was handed back so often without having got any further is taken out of the queue.
+MOST_IDLE = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +57,18 @@ class Engine:
         runner: runs segments.
         worker: the name under which this process claims runs.
         times: lease, heartbeat and sweep.
+        most_backlog: how many runs may wait to be begun before no event is taken in that would start one more.
     """
 
     def __init__(
-        self, store: Store, workflows: Workflows, runner: Runner, *, worker: str, times: Lapse | None = None
+        self,
+        store: Store,
+        workflows: Workflows,
+        runner: Runner,
+        *,
+        worker: str,
+        times: Lapse | None = None,
+        most_backlog: int = MOST_BACKLOG,
     ) -> None:
         self.store = store
         self.workflows = workflows.with_own(own_workflows(workflows.versions()))
@@ -66,23 +79,27 @@ class Engine:
         self.active: dict[str, Stop] = {}
         #: Called after a commit that left something to be rung, or due at a time.
         self.on_news: list[Callable[[], None]] = []
-        self._intake = Intake(store, self.workflows)
+        self._intake = Intake(store, self.workflows, Pressure(store, most_backlog=most_backlog))
         self._desk = Desk(store, self.workflows)
         self._compensation = Compensation(store, self.workflows)
+        self._mover = Mover(store, self.workflows, runner)
         self._draining = False
 
     # -- events and people -------------------------------------------------------------------------------------------
 
     async def receive(self, event: Event) -> Receipt:
         """Store an event and the runs it starts; see `Intake.receive` for what may be wrong with it."""
-        receipt = await self._intake.receive(event)
-        self._news()
-        return receipt
+        return await self._take_in(event)
 
     async def receive_again(self, uid: str) -> Receipt:
         """Take a refused event in once more, as the code is now. Raises UnknownEvent and what `receive` raises."""
         stored = await self.store.event(uid)
-        receipt = await self._intake.receive(stored.event, refused=stored.state is EventState.REFUSED)
+        return await self._take_in(stored.event, refused=stored.state is EventState.REFUSED)
+
+    async def _take_in(self, event: Event, *, refused: bool = False) -> Receipt:
+        with self.store.telemetry.intake(event) as watch:
+            receipt = await self._intake.receive(event, refused=refused, trace=watch.trace)
+            watch.tell(runs=receipt.runs, duplicate=receipt.duplicate)
         self._news()
         return receipt
 
@@ -106,52 +123,98 @@ class Engine:
         stop = self.active[run_id] = Stop()
         if self._draining:
             stop.request("shutdown")
+        lease: Lease | None = None
         try:
             lease = await self._claim(run_id)
             if lease is None:
                 return None
             run = await self.store.run(run_id)
-            report = await self._segment(run, lease, stop)
-            return await self._settle(run, lease, report)
+            with self.store.telemetry.segment(run, lease.due) as watch:
+                report = await self._segment(run, lease, stop)
+                state = await self._settle(run, lease, report)
+                watch.tell(state=state, **settle.told(report.outcome))
+            return state
         except (LeaseLost, StoreUnavailable) as error:
             # Whoever holds the run now goes on with it; nothing of what we did not commit has happened.
             log.warning("segment of %s given up: %s", run_id, error)
+            if isinstance(error, LeaseLost):
+                await self._tell_refusal(error)
             return None
+        except asyncio.CancelledError:
+            if self._draining and lease is not None:
+                await self._give_up(lease)
+            raise
         finally:
             del self.active[run_id]
 
     async def _claim(self, run_id: str) -> Lease | None:
+        failpoint(Failpoint.ENGINE_CLAIMING)
         try:
             async with self.store.write() as tx:
                 claim = tx.claim(run_id, worker=self.worker, seconds=self.times.lease)
         except UnknownRun:
             log.warning("a bell rang for run %s, which is not in this database", run_id)
             return None
+        failpoint(Failpoint.ENGINE_CLAIMED)
         return claim.lease
 
     async def _segment(self, run: Run, lease: Lease, stop: Stop) -> Report:
         if run.crashes >= MOST_CRASHES:
-            words = f"{run.crashes} workers died while they held this run; replay it once the cause is mended"
+            words = (
+                f"{run.crashes} workers died, or were blocked, while this run stood at one place, the last "
+                f"{run.crashes - SUSPECT} of them with no other suspect in their hands; mend the node, then replay it"
+            )
             return Report(outcome=Failed(Reason.QUARANTINED, words))
         if run.cancel_requested_by is not None:
             return Report(outcome=Yields(run.lane))
         try:
             workflow = self.workflows.get(run.workflow, run.version)
         except UnknownWorkflow as error:
-            return Report(outcome=Failed(Reason.NEEDS_MIGRATION, str(error)))
-        return await self.runner.segment(run, workflow, lease, stop)
+            way_out = f". Or move it on: eventwright migrate RUN --to {error.loaded[-1]}" if error.loaded else ""
+            return Report(outcome=Failed(Reason.NEEDS_MIGRATION, f"{error}{way_out}"))
+        report = await self.runner.segment(run, workflow, lease, stop)
+        return _unless_idle(report, run.idle + (not stop.requested))
 
     async def _settle(self, run: Run, lease: Lease, report: Report) -> RunState:
         """Write how the segment ended: the state, the journal, what people are asked and the next bell, all in one."""
         beside = await self._compensation.beside(run, report)
+        failpoint(Failpoint.ENGINE_SETTLING)
         async with self.store.write(lease) as tx:
             settle.reviews(tx, run, report)
             state = settle.rest(tx, run, report, actor=self.worker)
+            if report.idle != run.idle:
+                tx.count_idle(run.id, report.idle)
+            if run.crashes >= SUSPECT:
+                tx.wake_next_suspect()
             if beside is not None:
                 beside(tx)
-        if state is not RunState.COMPLETED or beside is not None:
+        failpoint(Failpoint.ENGINE_SETTLED)
+        if state is not RunState.COMPLETED or beside is not None or run.serial_key is not None or run.crashes:
             self._news()
         return state
+
+    async def _tell_refusal(self, lost: LeaseLost) -> None:
+        """Put into the journal that this worker came too late: once for each lease that it has lost."""
+        data = {
+            "text": "a write of a worker that had lost the run was refused",
+            "fence": lost.fence,
+            "current": lost.current,
+        }
+        await self._write_if_possible(lost.run_id, lambda tx: tx.note(lost.run_id, actor=self.worker, data=data))
+
+    async def _give_up(self, lease: Lease) -> None:
+        """The process ends before the segment does: another worker goes on when the lease is over."""
+        await self._write_if_possible(lease.run_id, lambda tx: tx.give_up(lease.run_id, worker=self.worker), lease)
+
+    async def _write_if_possible(
+        self, run_id: str, write: Callable[[Transaction], None], lease: Lease | None = None
+    ) -> None:
+        """Write what nothing depends on."""
+        try:
+            async with self.store.write(lease) as tx:
+                write(tx)
+        except (LeaseLost, StoreUnavailable, UnknownRun) as error:
+            log.warning("the journal of %s does not say how its worker lost it: %s", run_id, error)
 
     # -- operators ---------------------------------------------------------------------------------------------------
 
@@ -169,14 +232,12 @@ class Engine:
         self._news()
         return await self.store.run(run_id)
 
-    async def replay(
-        self, run_id: str, *, by: str, from_start: bool = False, rename: Mapping[str, str] | None = None
-    ) -> Run:
+    async def replay(self, run_id: str, *, by: str, from_start: bool = False, move: Move = NO_MOVE) -> Run:
         """Take a dead letter up again, on from its last checkpoint, with its attempts given back.
 
         Args:
+            move: to another graph, before it goes on; see `migrate`.
             from_start: begin the graph anew; effects that are done stay done and are not repeated.
-            rename: nodes that a deploy renamed, old name to new: the run, its decisions and effects move over.
 
         Raises:
             UnknownRun.
@@ -187,26 +248,57 @@ class Engine:
         run = await self.store.run(run_id)
         if run.state is not RunState.FAILED:
             raise IllegalMove(run_id, run.state, RunState.RECEIVED)
-        given_up = await self._compensation.given_up(run)
-        async with self.store.write() as tx:
-            tx.refuse_undone(run_id, given_up=given_up)
-            if rename:
-                await migrate(tx, run, rename, self.workflows, self.store, self.runner.saver, by=by)
-            tx.move(
-                run_id,
-                RunState.RECEIVED,
-                actor=by,
-                data={"replay": "from the start" if from_start else "from the last checkpoint"},
-                # Somebody else may have replayed it since, and a worker may have it: that one keeps it.
-                only_from=RunState.FAILED,
-                attempts=run.attempts + 1,
-                crashes=0,
-                generation=run.generation + from_start,
-            )
-            tx.reset_failures(run_id)
-            tx.wake(run_id, lane=run.lane)
-        self._news()
+        plan = await self._mover.plan(run, move, anew=from_start) if move or from_start else None
+        await self._take_up(run, plan, by=by, from_start=from_start)
         return await self.store.run(run_id)
+
+    async def migrate(self, run_id: str, move: Move, *, by: str, dry_run: bool = False) -> Migration:
+        """Move a run that nobody works on to another graph: one that waits goes on waiting there, a dead letter is
+        taken up again.
+
+        Args:
+            dry_run: change nothing.
+
+        Raises:
+            UnknownRun.
+            IllegalMove: a worker has it, or it is at its end.
+            RunMoved: it went on meanwhile.
+            UnknownWorkflow, BadMigration: it cannot be moved like this.
+            AlreadyUndone: what it did was taken back.
+        """
+        run = await self.store.run(run_id)
+        plan = await self._mover.plan(run, move)
+        if not dry_run:
+            await self._take_up(run, plan, by=by)
+        return plan.told()
+
+    async def _take_up(self, run: Run, plan: Plan | None, *, by: str, from_start: bool = False) -> None:
+        failed = run.state is RunState.FAILED
+        given_up = await self._compensation.given_up(run) if failed else ()
+        async with self.store.write() as tx:
+            if failed:
+                tx.refuse_undone(run.id, given_up=given_up)
+            if plan is not None:
+                self._mover.write(tx, plan, by=by)
+            if failed:
+                tx.move(
+                    run.id,
+                    RunState.RECEIVED,
+                    actor=by,
+                    data={"replay": "from the start" if from_start else "from the last checkpoint"},
+                    # Somebody else may have replayed it since, and a worker may have it: that one keeps it.
+                    only_from=RunState.FAILED,
+                    attempts=run.attempts + 1,
+                    crashes=0,
+                    idle=0,
+                    generation=run.generation + from_start,
+                )
+                tx.reset_failures(run.id)
+            elif run.state is RunState.PENDING_APPROVAL:
+                tx.make_due(run.id)  # its questions are asked anew there, and keep their reviews
+            if failed or run.state is RunState.PENDING_APPROVAL:
+                tx.wake(run.id, lane=run.lane)
+        self._news()
 
     async def ledger(self, run_id: str) -> list[LedgerLine]:
         """What the run did, in order, with what of it can be taken back. Raises UnknownRun."""
@@ -245,3 +337,22 @@ class Engine:
     def _news(self) -> None:
         for bell in self.on_news:
             bell()
+
+
+def _unless_idle(report: Report, idle: int) -> Report:
+    """The report, unless this is one time too many that the segment of a run which goes on at once led to nothing.
+
+    Args:
+        report: of the segment.
+        idle: how many segments in a row that would be.
+    """
+    goes_on = isinstance(report.outcome, Yields) or (isinstance(report.outcome, Asks) and report.outcome.lane)
+    if report.got_on or not goes_on:
+        return report
+    if idle < MOST_IDLE:
+        return replace(report, idle=idle)
+    words = (
+        f"{MOST_IDLE} times in a row it was taken up and handed back without getting any further: no step was done, "
+        "nothing called, nobody asked; mend what its next node does, or the lanes it wants, then replay it"
+    )
+    return replace(report, outcome=Failed(Reason.QUARANTINED, words))

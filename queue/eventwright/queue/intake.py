@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from eventwright.graphs.serial import BadKey, serial_key
 from eventwright.graphs.workflow import InvalidPayload, On, UnknownPayloadVersion, Workflow, Workflows
 from eventwright.guardrails.text import hidden_in
-from eventwright.runs.errors import DuplicateEvent, EventwrightError
+from eventwright.queue.pressure import Pressure
+from eventwright.runs.errors import DuplicateEvent, EventExpired, EventwrightError
 from eventwright.runs.event import Event, canonical, new_id
-from eventwright.runs.records import EventState, Run, StoredEvent, person
+from eventwright.runs.failpoints import Failpoint, failpoint
+from eventwright.runs.records import WAITS, EventState, Run, StoredEvent, person
 from eventwright.runs.states import RunState
 from eventwright.runs.store import Store
 
@@ -44,9 +47,9 @@ class EventConflict(EventwrightError, ValueError):
 
 
 class EventRefused(EventwrightError, ValueError):
-    """The event fits no payload model of its trigger. It is kept, and can be replayed."""
+    """The event fits no payload model of its trigger, or gives no key. It is kept, and can be replayed."""
 
-    def __init__(self, event: Event, cause: UnknownPayloadVersion | InvalidPayload) -> None:
+    def __init__(self, event: Event, cause: UnknownPayloadVersion | InvalidPayload | BadKey) -> None:
         self.event, self.cause = event, cause
         super().__init__(str(cause))
 
@@ -66,42 +69,63 @@ class Intake:
     Args:
         store: where they are kept.
         workflows: what they may start.
+        pressure: how much may wait; by default as much as the settings' defaults say.
     """
 
-    def __init__(self, store: Store, workflows: Workflows) -> None:
+    def __init__(self, store: Store, workflows: Workflows, pressure: Pressure | None = None) -> None:
         self._store = store
         self._workflows = workflows
+        self._pressure = pressure or Pressure(store)
+        #: Fingerprints of graphs that this process has seen to be kept.
+        self._kept: set[str] = set()
 
-    async def receive(self, event: Event, *, refused: bool = False) -> Receipt:
+    async def receive(self, event: Event, *, refused: bool = False, trace: str | None = None) -> Receipt:
         """Store the event and its runs; the same event again gets the same runs.
 
         Args:
             refused: it is stored already, as refused, and comes in once more.
+            trace: the W3C trace parent of its runs.
 
         Raises:
             ReservedEvent: only Eventwright itself sends such events; nothing is stored.
             EventConflict: the id is taken by other content.
-            EventRefused: unknown payload version or invalid payload; the event is kept as refused.
+            EventRefused: unknown payload version, invalid payload, or no usable key; the event is kept as refused.
+            EventExpired: it came in long ago, and its data is not here any more.
             ValueError: the data is no canonical JSON; nothing is stored.
+            Overloaded: more waits than is taken on; nothing is stored, send it again later. A duplicate is always
+                answered.
             StoreUnavailable: nothing is stored, send it again.
         """
+        if event.expired_at is not None:
+            raise EventExpired(event.uid)
         canonical(event.data)
         if person(event.type).startswith(OWN_TYPES) or event.source == OWN_SOURCE:
             raise ReservedEvent(event)
+        with self._pressure.under_way():
+            return await self._receive(event, refused=refused, trace=trace)
+
+    async def _receive(self, event: Event, *, refused: bool, trace: str | None) -> Receipt:
         earlier = await self._store.accepted_event(event.source, event.id)
         if earlier is not None:
             return await self._again(event, earlier)
         matching = self._matching(event)
-        await self._check_payload(event, matching, keep=not refused)
+        keys = await self._check_payload(event, matching, keep=not refused)
         now = await self._store.now()
-        runs = tuple(new_run(workflow, event, now) for workflow, _ in matching)
+        runs = tuple(
+            replace(new_run(workflow, event, now, serial_key=key), trace=trace)
+            for (workflow, _), key in zip(matching, keys, strict=True)
+        )
         removed = hidden_in({"data": event.data, "subject": event.subject})
+        fresh = [workflow for workflow, _ in matching if workflow.fingerprint not in self._kept]
+        failpoint(Failpoint.INTAKE_STORING)
         try:
-            async with self._store.write() as tx:
+            async with self._pressure.room(len(runs)), self._store.write() as tx:
                 if refused:
                     tx.accept_event(event)
                 else:
                     tx.add_event(event, EventState.ACCEPTED)
+                for workflow in fresh:
+                    tx.keep_graph(workflow.fingerprint, workflow.name, workflow.version, workflow.structure)
                 for run in runs:
                     tx.add_run(run)
                     if removed:
@@ -113,36 +137,44 @@ class Intake:
             if winner is None:
                 raise
             return await self._again(event, winner)
+        failpoint(Failpoint.INTAKE_STORED)
+        self._kept.update(workflow.fingerprint for workflow in fresh)
         return Receipt(event, False, runs)
 
     def _matching(self, event: Event) -> list[tuple[Workflow, On]]:
         found = [(workflow, workflow.trigger(event)) for workflow in self._workflows]
         return [(workflow, trigger) for workflow, trigger in found if trigger is not None]
 
-    async def _check_payload(self, event: Event, matching: list[tuple[Workflow, On]], *, keep: bool) -> None:
+    async def _check_payload(
+        self, event: Event, matching: list[tuple[Workflow, On]], *, keep: bool
+    ) -> list[str | None]:
+        """The serial key of each run that the event starts."""
+        keys = []
         for _, trigger in matching:
             try:
-                trigger.parse(event)
-            except (UnknownPayloadVersion, InvalidPayload) as cause:
+                payload = trigger.parse(event)
+                keys.append(None if trigger.key is None else serial_key(trigger.key, event, payload))
+            except (UnknownPayloadVersion, InvalidPayload, BadKey) as cause:
                 if keep:
                     async with self._store.write() as tx:
                         tx.add_event(event, EventState.REFUSED, problem_of(cause))
                 raise EventRefused(event, cause) from cause
+        return keys
 
     async def _again(self, event: Event, earlier: StoredEvent) -> Receipt:
-        if earlier.event.digest != event.digest:
+        if earlier.digest != event.digest:
             raise EventConflict(event)
         runs = [await self._store.run(run_id) for run_id in earlier.run_ids]
         return Receipt(earlier.event, True, tuple(runs))
 
 
-def problem_of(cause: UnknownPayloadVersion | InvalidPayload) -> dict[str, Any]:
+def problem_of(cause: UnknownPayloadVersion | InvalidPayload | BadKey) -> dict[str, Any]:
     """Why an event was refused, as it is kept."""
-    faults = cause.faults if isinstance(cause, InvalidPayload) else []
+    faults = [] if isinstance(cause, UnknownPayloadVersion) else cause.faults
     return {"title": type(cause).__name__, "detail": str(cause), "errors": faults}
 
 
-def new_run(workflow: Workflow, event: Event, now: datetime) -> Run:
+def new_run(workflow: Workflow, event: Event, now: datetime, *, serial_key: str | None = None) -> Run:
     """The run that this event starts."""
     return Run(
         id=new_id("run"),
@@ -151,6 +183,9 @@ def new_run(workflow: Workflow, event: Event, now: datetime) -> Run:
         state=RunState.RECEIVED,
         lane=workflow.lane,
         event=event,
+        fingerprint=workflow.fingerprint,
+        serial_key=serial_key,
+        turn=None if serial_key is None else WAITS,
         created_at=now,
         updated_at=now,
         due_at=now,

@@ -6,9 +6,11 @@ class our worker reads jobs with: it resolves one function of ours and refuses e
 Pinned: `rq>=3.0,<3.1`. All the names of RQ that are private or undocumented, so that an upgrade knows where to look:
 - here: `Job._success_callback_name`, `_failure_callback_name`, `_stopped_callback_name`, `Job.restore`;
 - in wakeups.py: `Queue.intermediate_queue_key`;
+- in lanes.py: the same, `validate_job_id`, `worker_registration`, `WORKERS_SUSPENDED`;
 - in worker.py: `BaseWorker(prepare_for_work=False)`, `.connection_timeout`, `.executions`, `.serialize`,
   `.handle_job_failure`, `.set_state`, `Execution.create`, `.delete`, `.heartbeat`, `Job.prepare_for_execution`,
-  `validate_job_id`, `format_exc_info`, `worker_registration`, `parse_payload`, `WORKERS_SUSPENDED`.
+  `format_exc_info`, `worker_registration`, `parse_payload`, `WORKERS_SUSPENDED`.
+`make contract-rq` runs RQ's own tests against the worker that is built on them.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from redis.client import Pipeline
 from rq.exceptions import DeserializationError
 from rq.job import Job
 
@@ -105,6 +108,10 @@ class WakeUpJob(Job):
         self.retries_left = self.repeats_left = self.group_id = None
         self.rate_limit_key = self.rate_limit_concurrency = None
         self.failure_ttl = FAILURE_SECONDS
+
+    def forget(self, pipeline: Pipeline) -> None:
+        """Leave nothing in Redis, in this transaction: what came of the run is in the database."""
+        pipeline.delete(self.key)
 
     def _refuse_callback(self, name: str | None) -> None:
         if name:

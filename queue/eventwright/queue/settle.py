@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
-from eventwright.graphs.outcomes import Asks, Failed, Finished, Report, Waits, Yields
+from eventwright.graphs.outcomes import Asks, Failed, Finished, Report, SegmentOutcome, Waits, Yields
 from eventwright.runs.records import ReviewState, Run
 from eventwright.runs.states import RunState
 from eventwright.runs.transaction import Transaction
@@ -37,15 +37,22 @@ def rest(tx: Transaction, run: Run, report: Report, *, actor: str) -> RunState:
         case Finished(outcome):
             tx.move(run.id, RunState.COMPLETED, actor=actor, outcome=outcome, crashes=0)
             return RunState.COMPLETED
-        case Asks(until):
-            tx.move(run.id, RunState.PENDING_APPROVAL, actor=actor, due_at=until, heed_cancel=True, crashes=0)
+        case Asks(until, lane):
+            handed_over = _lane(run, lane)
+            tx.move(
+                run.id, RunState.PENDING_APPROVAL, actor=actor, due_at=until, heed_cancel=True, crashes=0, **handed_over
+            )
             tx.wake_if_decided_meanwhile(run.id, seen=report.seen, lane=run.lane)
+            if lane is not None:
+                tx.make_due(run.id)
+                tx.wake(run.id, lane=lane)
             return RunState.PENDING_APPROVAL
-        case Waits(until):
-            tx.move(run.id, RunState.WAITING, actor=actor, due_at=until, heed_cancel=True, crashes=0)
+        case Waits(until, why):
+            tx.move(run.id, RunState.WAITING, actor=actor, due_at=until, error=why, heed_cancel=True, crashes=0)
             return RunState.WAITING
         case Yields(lane):
-            tx.move(run.id, RunState.RECEIVED, actor=actor, heed_cancel=True, crashes=0)
+            crashes = 0 if report.got_on else run.crashes
+            tx.move(run.id, RunState.RECEIVED, actor=actor, heed_cancel=True, crashes=crashes, **_lane(run, lane))
             tx.wake(run.id, lane=lane)
             return RunState.RECEIVED
         case Failed(retry_at=None) as failed:
@@ -74,6 +81,21 @@ def rest(tx: Transaction, run: Run, report: Report, *, actor: str) -> RunState:
             return RunState.RETRYING
         case _:
             assert_never(report.outcome)
+
+
+def _lane(run: Run, lane: str | None) -> dict[str, Any]:
+    """How the run is handed over, if it is: told in the journal as well."""
+    return {} if lane in (None, run.lane) else {"lane": lane, "data": {"lane": lane}}
+
+
+def told(outcome: SegmentOutcome) -> dict[str, Any]:
+    """What whoever watches is told of an outcome, beside the state: outcome; or reason, error and node."""
+    match outcome:
+        case Finished(name):
+            return {"outcome": name}
+        case Failed() as failed:
+            return {"reason": failed.reason, "error": failed.error, "node": failed.node}
+    return {}
 
 
 def _at(failed: Failed) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -17,6 +18,7 @@ from eventwright.queue.bells import BellRinger
 from eventwright.queue.engine import Engine
 from eventwright.queue.wakeups import BellDown
 from eventwright.runs.errors import StoreUnavailable
+from eventwright.runs.failpoints import Failpoint, failpoint
 
 log = logging.getLogger(__name__)
 
@@ -32,16 +34,21 @@ class Sweep:
     Args:
         engine: whose verbs it calls.
         ringer: rings for due runs; None when there is no Redis.
-        lane: whose runs it takes when nobody can be woken.
+        lanes: whose runs it takes when nobody can be woken, the most urgent lane first.
         concurrency: up to how many runs at once it fills this process with.
     """
 
     def __init__(
-        self, engine: Engine, ringer: BellRinger | None, *, lane: str = "default", concurrency: int = 100
+        self,
+        engine: Engine,
+        ringer: BellRinger | None,
+        *,
+        lanes: Sequence[str] = ("default",),
+        concurrency: int = 100,
     ) -> None:
         self._engine = engine
         self._ringer = ringer
-        self._lane = lane
+        self._lanes = tuple(lanes)
         self._concurrency = concurrency
         self._alone = ringer is None
         self._taken: dict[str, asyncio.Task[object]] = {}
@@ -61,8 +68,9 @@ class Sweep:
             # Jitter keeps the sweeps of many workers apart; it guards nothing.
             latest = time.monotonic() + random.uniform(0.75, 1.0) * self._engine.times.sweep
             try:
-                began = await self._engine.store.now()
+                began, beginning = await self._engine.store.now(), time.monotonic()
                 await self.once()
+                self._engine.store.telemetry.swept(time.monotonic() - beginning)
                 await self._rest(began, latest, stopping)
             except StoreUnavailable as error:
                 log.warning("sweep put off: %s", error)
@@ -71,7 +79,9 @@ class Sweep:
 
     async def once(self) -> None:
         """One round. Raises StoreUnavailable."""
+        failpoint(Failpoint.SWEEP_BEGUN)
         await self._engine.tick()
+        failpoint(Failpoint.SWEEP_TICKED)
         self._alone = self._ringer is None
         if self._ringer is not None:
             try:
@@ -80,6 +90,7 @@ class Sweep:
                 self._alone = True  # nobody can be woken; the ringer and the RQ worker say so in the log
         if self._alone:
             await self._take()
+            failpoint(Failpoint.SWEEP_TAKEN)
 
     async def _ring(self, ringer: BellRinger) -> None:
         await ringer.ping()
@@ -88,11 +99,13 @@ class Sweep:
             async with self._engine.store.write() as tx:
                 for run_id, lane in due:
                     tx.wake(run_id, lane=lane)
+            failpoint(Failpoint.SWEEP_WOKEN)
             ringer.nudge()
         # What is younger may still be on its way.
         age = timedelta(seconds=self._engine.times.sweep)
         await ringer.ring_unsent(older_than=age)
         await ringer.ring_lost(older_than=age)
+        failpoint(Failpoint.SWEEP_RUNG)
 
     async def _rest(self, began: datetime, latest: float, stopping: asyncio.Event) -> None:
         """Rest until `latest` (of the monotonic clock), or until something is due that was not when the round began.
@@ -123,11 +136,17 @@ class Sweep:
     # -- runs taken without being told -------------------------------------------------------------------------------
 
     async def _take(self) -> None:
-        """Go on with due runs here, as many as there is room for."""
-        busy = self._engine.active.keys() | self._taken.keys()
-        due = await self._engine.store.due_runs(limit=self._concurrency, lane=self._lane)
-        free = [run_id for run_id, _ in due if run_id not in busy]
-        for run_id in free[: max(self._concurrency - len(busy), 0)]:
+        """Go on with due runs here, as many as there is room for, those of the most urgent lane first."""
+        for lane in self._lanes:
+            busy = self._engine.active.keys() | self._taken.keys()
+            if len(busy) >= self._concurrency:
+                return
+            due = await self._engine.store.due_runs(limit=self._concurrency, lane=lane)
+            free = [run_id for run_id, _ in due if run_id not in busy]
+            self._begin(free[: self._concurrency - len(busy)])
+
+    def _begin(self, run_ids: Sequence[str]) -> None:
+        for run_id in run_ids:
             task = asyncio.create_task(self._engine.advance(run_id), name=f"run {run_id}")
             self._taken[run_id] = task
             task.add_done_callback(partial(self._ended, run_id))

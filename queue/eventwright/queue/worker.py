@@ -1,8 +1,8 @@
 """An RQ worker that attends to many runs at once in one process.
 
-The event loop runs the handles and nothing else. Two threads talk to Redis: one takes wake-ups, one keeps the books
-(heartbeats, what has ended, commands, leftovers of dead workers), both in batches. No step waits for the books, so runs
-go on and end while Redis is away.
+The event loop runs the handles and nothing else. Threads talk to Redis: one waits at each lane (lanes.py), one takes
+wake-ups, one keeps the books (heartbeats, what has ended, commands, leftovers of dead workers), in batches. No step
+waits for the books, so runs go on and end while Redis is away.
 
 Every write to the books may be lost or done twice: a run is claimed in the database, and what was left there rings
 again.
@@ -17,7 +17,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import timedelta
@@ -29,16 +29,17 @@ from redis.client import PubSub
 from redis.exceptions import RedisError
 from rq.command import parse_payload
 from rq.executions import Execution
-from rq.job import JobStatus, validate_job_id
 from rq.job_lifecycle import format_exc_info
 from rq.serializers import JSONSerializer
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import now
 from rq.worker.base import BaseWorker, WorkerStatus
-from rq.worker_registration import clean_worker_registry, register
+from rq.worker_registration import register
 
 from eventwright.queue.jobs import WakeUpJob
+from eventwright.queue.lanes import Lane, Lanes
 from eventwright.queue.wakeups import ANSWER_SECONDS, connect, lane_queue
+from eventwright.runs.failpoints import Failpoint, failpoint
 
 BEAT_SECONDS = 2
 LEASE_SECONDS = 6
@@ -46,7 +47,7 @@ LEASE_SECONDS = 6
 SHOWN_SECONDS = 60
 """How long `rq info` shows a worker that was killed."""
 POLL_SECONDS = 0.5
-"""How long one blocking pop waits, and so how soon an idle worker notices that it shall stop."""
+"""How soon a worker that takes nothing, because it is full or suspended, looks again."""
 LONGEST_PAUSE_SECONDS = 5.0
 """How long at most to wait before Redis is tried again."""
 LOOK_SECONDS = 0.1
@@ -62,6 +63,7 @@ Handle = Callable[[str], Awaitable[object]]
 class Attended(NamedTuple):
     """A wake-up that this worker has begun with, and RQ's record of it."""
 
+    lane: Lane
     job: WakeUpJob
     execution: Execution
 
@@ -74,20 +76,23 @@ class Ended(NamedTuple):
 
 
 class Worker(BaseWorker):
-    """A worker of one lane, seen by `rq info` like any other. Building it connects to nothing.
+    """A worker, seen by `rq info` like any other. Building it connects to nothing.
 
     - `url`: Redis' address;
+    - `lanes`: whose wake-ups it takes, the most urgent lane first: while that one has any, the next one waits;
     - `concurrency`: how many handles run at once;
     - `drain_seconds`: how long a warm shutdown waits for those that run; then they are cancelled.
     """
 
     job_class = WakeUpJob
 
-    def __init__(self, url: str, *, lane: str = "default", concurrency: int = 100, drain_seconds: float = 30.0) -> None:
+    def __init__(
+        self, url: str, *, lanes: Sequence[str] = ("default",), concurrency: int = 100, drain_seconds: float = 30.0
+    ) -> None:
         host, pid = socket.gethostname(), os.getpid()
         redis = connect(url)
         super().__init__(
-            [lane_queue(lane, redis)],
+            [lane_queue(lane, redis) for lane in lanes],
             name=f"{host}.{pid}.{secrets.token_hex(4)}",
             connection=redis,
             serializer=JSONSerializer,
@@ -96,14 +101,14 @@ class Worker(BaseWorker):
         )
         self.hostname, self.pid = host, pid
         self.birth_date = self.last_heartbeat = now()
-        self.queue = self.queues[0]
+        self._lanes = Lanes(self.queues, redis)
         self.concurrency, self.drain_seconds = concurrency, drain_seconds
         self._running: set[asyncio.Task[None]] = set()
         self._ended: SimpleQueue[Ended] = SimpleQueue()
         self._closing = threading.Event()
         self._suspended = False
         self._troubled: set[str] = set()
-        self._seen_on_their_way: set[bytes] = set()
+        self._waits: dict[Lane, asyncio.Future[bool]] = {}
 
     @property
     def connection_timeout(self) -> int:
@@ -113,15 +118,14 @@ class Worker(BaseWorker):
     async def serve(self, handle: Handle, stopping: asyncio.Event) -> None:
         """Call `handle` with the run id of each wake-up, until `stopping` is set; then drain and return.
 
-        RQ's own shutdown command sets `stopping` too. What a pop under way still brings (half a second at most) is
-        begun and drained like the rest. A handle that raises is a failed job in RQ and ends nothing else. A worker
-        serves once.
+        RQ's own shutdown command sets `stopping` too. A handle that raises is a failed job in RQ and ends nothing
+        else. A worker serves once.
         """
         loop = asyncio.get_running_loop()
         stop = loop.create_task(stopping.wait())
         with (
             closing(self.connection),  # after the threads that use it
-            ThreadPoolExecutor(max_workers=2, thread_name_prefix="eventwright-rq") as threads,
+            ThreadPoolExecutor(max_workers=len(self.queues) + 2, thread_name_prefix="eventwright-rq") as threads,
         ):
             books = loop.run_in_executor(threads, self._keep_books, partial(loop.call_soon_threadsafe, stopping.set))
             try:
@@ -146,6 +150,10 @@ class Worker(BaseWorker):
             take = partial(self._take, min(free, MOST_AT_ONCE))
             try:
                 taken = await asyncio.get_running_loop().run_in_executor(threads, take)
+                if taken is None:
+                    self._suspended = True  # the books see when it is over
+                elif not taken:
+                    await self._wait_at_lanes(threads, stop, books)
             except (RedisError, OSError) as error:
                 self._note_redis("taking wake-ups", error)
                 await _first_of(stop, books, timeout=pause)
@@ -153,8 +161,22 @@ class Worker(BaseWorker):
                 continue
             self._note_redis("taking wake-ups", None)
             pause = POLL_SECONDS
-            for attended in taken:
+            for attended in taken or ():
                 self._begin(handle, attended)
+
+    async def _wait_at_lanes(self, threads: ThreadPoolExecutor, *ends: asyncio.Future[Any]) -> None:
+        """Wait until a lane may have something, or one of `ends`. Raises RedisError or OSError.
+
+        The waits at the other lanes go on meanwhile, and are found again the next time.
+        """
+        for lane in self._lanes.all:
+            if lane not in self._waits:
+                self._waits[lane] = asyncio.get_running_loop().run_in_executor(threads, lane.wait)
+        await asyncio.wait([*self._waits.values(), *ends], return_when=asyncio.FIRST_COMPLETED)
+        over = [self._waits.pop(lane) for lane, wait in list(self._waits.items()) if wait.done()]
+        for error in [wait.exception() for wait in over]:
+            if error is not None:
+                raise error
 
     def _begin(self, handle: Handle, attended: Attended) -> None:
         async def attend() -> None:
@@ -176,7 +198,8 @@ class Worker(BaseWorker):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._closing.set()
-        await books
+        await asyncio.gather(books, *self._waits.values(), return_exceptions=True)
+        books.result()
 
     def _note_redis(self, doing: str, error: Exception | None) -> None:
         """Say once that Redis went away, and once that it is back."""
@@ -189,60 +212,31 @@ class Worker(BaseWorker):
 
     # On the thread that takes
 
-    def _take(self, most: int) -> list[Attended]:
-        """Wait shortly for wake-ups and begin the books of up to `most` of them."""
-        key, on_their_way = self.queue.key, self.queue.intermediate_queue_key
-        first = self.connection.blmove(key, on_their_way, POLL_SECONDS)  # type: ignore[arg-type]
-        if first is None:
-            return []
-        with self.connection.pipeline(transaction=False) as pipe:
-            for _ in range(most - 1):
-                pipe.lmove(key, on_their_way)
-            job_ids = [first, *(job_id for job_id in pipe.execute() if job_id is not None)]
-        return self._start(job_ids)
-
-    def _start(self, job_ids: list[bytes]) -> list[Attended]:
-        jobs = self._read(job_ids)
+    def _take(self, most: int) -> list[Attended] | None:
+        """Take up to `most` wake-ups, the most urgent first, and begin their books; None while suspended."""
+        taken = self._lanes.take(most)
+        if not taken:
+            return None if taken is None else []
+        failpoint(Failpoint.WORKER_TAKEN)
+        jobs = [(lane, job) for lane, job_ids in taken for job in lane.read(job_ids)]
         begun = []
         with self.connection.pipeline() as pipe:
-            for job in jobs:
+            for lane, job in jobs:
                 execution = Execution.create(job, LEASE_SECONDS, pipeline=pipe, worker_name=self.name)
                 self.executions[execution.id] = execution
                 job.prepare_for_execution(self.name, pipeline=pipe)
-                begun.append(Attended(job, execution))
-            for job_id in job_ids:
-                pipe.lrem(self.queue.intermediate_queue_key, 1, job_id)  # type: ignore[arg-type]
+                begun.append(Attended(lane, job, execution))
+            for lane, job_ids in taken:
+                for job_id in job_ids:
+                    pipe.lrem(lane.queue.intermediate_queue_key, 1, job_id)  # type: ignore[arg-type]
             try:
                 pipe.execute()
             except (RedisError, OSError):
                 for attended in begun:
                     self.executions.pop(attended.execution.id, None)
                 raise
+        failpoint(Failpoint.WORKER_BEGUN)
         return begun
-
-    def _read(self, job_ids: list[bytes]) -> list[WakeUpJob]:
-        """The jobs of these ids, without those that are gone or that nobody can read."""
-        with self.connection.pipeline(transaction=False) as pipe:
-            for job_id in job_ids:
-                pipe.hgetall(_job_key(job_id))
-            hashes = pipe.execute(raise_on_error=False)
-        jobs = []
-        for job_id, fields in zip(job_ids, hashes, strict=True):
-            if not fields:
-                continue  # the job is gone: it was rung twice, or Redis forgot it
-            if isinstance(fields, RedisError) and "WRONGTYPE" not in str(fields):
-                raise fields
-            try:
-                validate_job_id(job_id.decode())
-                job = WakeUpJob(job_id.decode(), connection=self.connection, serializer=JSONSerializer)
-                job.restore(fields)
-            except Exception:  # anybody's bytes: RQ raises a dozen kinds
-                logger.exception("job %r is no wake-up and cannot be read; it was removed", job_id)
-                self.connection.delete(_job_key(job_id))
-                continue
-            job.origin = self.queue.name  # RQ finds its registries by this, and a forged job may say otherwise
-            jobs.append(job)
-        return jobs
 
     # On the thread that keeps the books
 
@@ -256,7 +250,8 @@ class Worker(BaseWorker):
                     ended = []
                     if time.monotonic() >= next_beat:
                         self._beat()
-                        self._clean()
+                        for lane in self._lanes.all:
+                            lane.clean()
                         next_beat = time.monotonic() + BEAT_SECONDS
                     self._show_state()
                     self._obey(commands, stop)
@@ -280,8 +275,9 @@ class Worker(BaseWorker):
         """Take what has ended out of RQ's books. Raises RedisError or OSError with the finished ones still in."""
         if not ended:
             return
+        failpoint(Failpoint.WORKER_ENDED)
         with self.connection.pipeline() as pipe:
-            for (job, execution), error in ended:
+            for (_, job, execution), error in ended:
                 if error is None:
                     self.increment_successful_job_count(pipe)
                     self.increment_total_working_time(_working_time(job), pipe)
@@ -289,18 +285,18 @@ class Worker(BaseWorker):
                     # A cancelled one is not rung again from here: the sweep does, when its lease is free.
                     self.executions.pop(execution.id, None)
                     execution.delete(job, pipe)
-                    pipe.delete(job.key)
+                    job.forget(pipe)
             pipe.execute()
         for attended, error in ended:
             if error is not None and not isinstance(error, asyncio.CancelledError):
                 self._record_failure(attended, error)
 
     def _record_failure(self, attended: Attended, error: BaseException) -> None:
-        job, execution = attended
+        lane, job, execution = attended
         logger.error("wake-up %s failed", job.id, exc_info=error)
         reason = format_exc_info((type(error), error, error.__traceback__))
         try:
-            self.handle_job_failure(job, self.queue, exc_string=reason, execution=execution)
+            self.handle_job_failure(job, lane.queue, exc_string=reason, execution=execution)
         except Exception:  # a forged job must not end the worker, whatever RQ makes of its fields
             logger.exception("RQ could not record the failure of %s; it will be removed as abandoned", job.id)
         finally:
@@ -308,14 +304,14 @@ class Worker(BaseWorker):
 
     def _beat(self) -> None:
         """Say that this worker lives, all of it each time, since Redis may have forgotten; renew the leases."""
-        registry = self.queue.started_job_registry
+        registries = {lane.queue.name: lane.queue.started_job_registry for lane in self._lanes.all}
         with self.connection.pipeline() as pipe:
             pipe.hset(self.key, mapping=self.serialize())
             register(self, pipe)
             self.heartbeat(SHOWN_SECONDS, pipeline=pipe)
             self.set_state(self._present_state(), pipeline=pipe)
             for execution in list(self.executions.values()):
-                execution.heartbeat(registry, LEASE_SECONDS, pipeline=pipe)
+                execution.heartbeat(registries[execution.job.origin], LEASE_SECONDS, pipeline=pipe)
             pipe.exists(WORKERS_SUSPENDED)
             self._suspended = bool(pipe.execute()[-1])
 
@@ -329,29 +325,6 @@ class Worker(BaseWorker):
         if self.executions:
             return WorkerStatus.BUSY
         return WorkerStatus.SUSPENDED if self._suspended else WorkerStatus.IDLE
-
-    def _clean(self) -> None:
-        """Remove the jobs that dead workers left, begun or on their way; the sweep rings for their runs again."""
-        started, on_their_way = self.queue.started_job_registry.key, self.queue.intermediate_queue_key
-        with self.connection.pipeline(transaction=False) as pipe:
-            pipe.zrangebyscore(started, "-inf", int(time.time()) - 1)
-            pipe.lrange(on_their_way, 0, -1)
-            abandoned, waiting = pipe.execute()
-            # From list to start takes milliseconds, so whoever is there at two beats was forgotten.
-            stuck = self._seen_on_their_way.intersection(waiting)
-            self._seen_on_their_way = set(waiting)
-            for entry in abandoned:
-                pipe.hget(_job_key(entry.partition(b":")[0]), "status")
-            for entry, status in zip(abandoned, pipe.execute(), strict=True):
-                pipe.zrem(started, entry)
-                if status == JobStatus.STARTED.encode():  # else it has been rung again
-                    pipe.delete(_job_key(entry.partition(b":")[0]))
-            for job_id in stuck:
-                pipe.lrem(on_their_way, 0, job_id)  # type: ignore[arg-type]
-                pipe.delete(_job_key(job_id))
-            pipe.execute()
-        self.queue.failed_job_registry.cleanup()
-        clean_worker_registry(self.queue)
 
     def _obey(self, commands: PubSub, stop: Callable[[], object]) -> None:
         if not commands.subscribed:
@@ -380,8 +353,3 @@ async def _first_of(*futures: asyncio.Future[Any], timeout: float) -> None:
 
 def _working_time(job: WakeUpJob) -> timedelta:
     return job.ended_at - job.started_at if job.ended_at and job.started_at else timedelta()
-
-
-def _job_key(job_id: bytes) -> bytes:
-    # Not `Job.key_for`: an id that somebody else wrote need not be text.
-    return WakeUpJob.redis_job_namespace_prefix.encode() + job_id

@@ -15,10 +15,8 @@ from eventwright.runs import schema
 from eventwright.runs.committer import Batch, Step, Unit
 from eventwright.runs.errors import AlreadyUndone, UndoRefused
 from eventwright.runs.records import EffectState, JournalEntry, JournalKind, ReviewKind, ReviewState
-from eventwright.runs.states import CLAIMABLE, RunState
+from eventwright.runs.states import AT_AN_END, CLAIMABLE, RunState
 
-#: A run in these states does nothing any more, unless an operator takes it up again.
-AT_AN_END = frozenset({RunState.FAILED, RunState.COMPLETED, RunState.CANCELLED})
 _UNKNOWN = [str(EffectState.INTENDED), str(EffectState.IN_DOUBT)]
 
 

@@ -26,6 +26,7 @@ from pydantic_core import to_jsonable_python
 
 from eventwright.runs import schema
 from eventwright.runs.errors import EventwrightError
+from eventwright.runs.failpoints import Failpoint, failpoint
 from eventwright.runs.records import Lease
 from eventwright.runs.store import Store
 from eventwright.runs.transaction import Transaction
@@ -134,7 +135,9 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         # This checkpoint holds what those writes say: whoever still holds one back need not write it.
         for write in self._shared.held.pop((thread_id, ns, parent), ()) if parent else ():
             _tell(write, True)
+        failpoint(Failpoint.CHECKPOINT_WRITING)
         await self._store.committer.post(transaction.unit)
+        failpoint(Failpoint.CHECKPOINT_WRITTEN)
         return _config(thread_id, ns, checkpoint["id"])
 
     async def aput_writes(
@@ -168,7 +171,9 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
                 },
                 replace_earlier=special,
             )
+        failpoint(Failpoint.TASK_WRITING)
         await self._store.committer.post(transaction.unit)
+        failpoint(Failpoint.TASK_WRITTEN)
 
     async def _needless_soon(self, checkpoint: tuple[str, str, str]) -> bool:
         """Wait a moment for the checkpoint after this one; True if it came: what belongs to this one is needless."""
@@ -189,24 +194,22 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         async with self._store.write() as transaction:
             transaction.delete_thread(thread_id)
 
-    async def rename_nodes(self, thread_id: str, names: Mapping[str, str], transaction: Transaction) -> None:
-        """Rewrite the thread's newest checkpoint so that what was about to run an old name runs the new one.
-
-        The checkpoint keeps its id, so that tasks of other nodes keep theirs, and what they have done.
-        """
-        found = await self._find({"configurable": {"thread_id": thread_id}})
-        if found is None:
-            return
-        row, writes = found
-        kind, body = self.serde.dumps_typed(_renamed(self.serde.loads_typed((row["type"], row["body"])), names))
-        transaction.put_checkpoint({**row, "type": kind, "body": body})
-        for write in writes:
-            channel = _renamed_channel(write["channel"], names)
-            value = self.serde.loads_typed((write["type"], write["body"]))
-            kind, body = self.serde.dumps_typed(_renamed_write(write["channel"], value, names))
-            transaction.put_checkpoint_write(
-                {**write, "channel": channel, "type": kind, "body": body}, replace_earlier=True
-            )
+    def replace_newest(self, saved: CheckpointTuple, checkpoint: Checkpoint, transaction: Transaction) -> None:
+        """Write another checkpoint in the place of a thread's newest, with the metadata in `saved`. It keeps its id, so
+        that its tasks keep theirs. What they have written so far is forgotten: they run again."""
+        kind, body = self.serde.dumps_typed(checkpoint)
+        thread_id, ns = _place(saved.config)
+        transaction.put_checkpoint(
+            {
+                "thread_id": thread_id,
+                "ns": ns,
+                "id": get_checkpoint_id(saved.config),
+                "parent": get_checkpoint_id(saved.parent_config) if saved.parent_config else None,
+                "type": kind,
+                "body": body,
+                "metadata": dict(saved.metadata),
+            }
+        )
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -323,7 +326,7 @@ def _joined(channel: str) -> list[str]:
     return [*starts.split("+"), end]
 
 
-def _renamed(checkpoint: Checkpoint, names: Mapping[str, str]) -> Checkpoint:
+def with_renamed_nodes(checkpoint: Checkpoint, names: Mapping[str, str]) -> Checkpoint:
     """The checkpoint with nodes' names changed wherever LangGraph keys by them."""
 
     def keys(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -353,20 +356,13 @@ def _renamed_channel(name: str, names: Mapping[str, str]) -> str:
 def _renamed_value(channel: str, held: Any, names: Mapping[str, str]) -> Any:
     """What a channel holds: the tasks that were sent, the nodes that came to a join."""
     if channel == TASKS:
-        return [_renamed_write(channel, send, names) for send in held]
+        return [Send(names.get(send.node, send.node), send.arg, timeout=send.timeout) for send in held]
     if channel.startswith(JOIN):
         # A deferred join holds the nodes that came, and whether the graph is done otherwise.
         came, *rest = held if isinstance(held, tuple | list) else (held,)
         renamed = {names.get(node, node) for node in came}
         return (renamed, *rest) if rest else renamed
     return held
-
-
-def _renamed_write(channel: str, value: Any, names: Mapping[str, str]) -> Any:
-    """What a task writes to a channel: one task that it sends, its own name for a join."""
-    if channel == TASKS:
-        return Send(names.get(value.node, value.node), value.arg, timeout=value.timeout)
-    return names.get(value, value) if channel.startswith(JOIN) else value
 
 
 def _place(config: RunnableConfig) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,12 +16,16 @@ from typing import Any
 import sqlalchemy as sa
 
 from eventwright.runs import schema
-from eventwright.runs.database import Database, is_away, padded
-from eventwright.runs.errors import EventwrightError, LeaseLost, StoreUnavailable, UnknownRun
+from eventwright.runs.database import Database, is_away, padded, trouble_of
+from eventwright.runs.errors import EventwrightError, LeaseLost, StoreUnavailable, Trouble, UnknownRun
 from eventwright.runs.event import digest_of
-from eventwright.runs.records import JournalEntry, Lease, Reservation
+from eventwright.runs.failpoints import Failpoint, failpoint
+from eventwright.runs.health import Health
+from eventwright.runs.records import WAITS, JournalEntry, Lease, Reservation
 from eventwright.runs.reservations import BudgetBook
 from eventwright.runs.statements import Statements
+from eventwright.runs.telemetry import Committed, Telemetry
+from eventwright.runs.turns import Place, Turns
 
 Step = Callable[["Batch"], object]
 
@@ -34,9 +38,13 @@ RUN_COLUMNS = (
     "attempts",
     "generation",
     "version",
+    "lane",
     "fence",
     "worker",
     "crashes",
+    "stood_at",
+    "idle",
+    "turn",
     "cancel_requested_by",
     "due_at",
     "updated_at",
@@ -46,6 +54,8 @@ Redact = Callable[[str, str, Any], Any]
 MOST_UNITS = 256
 #: How often a batch is tried while the database is away.
 TRIES = 4
+#: Units that may wait in line. Those of a segment wait in turn, so it takes a stuck database for so many to gather.
+MOST_WAITING = 20_000
 
 
 @dataclass(eq=False)
@@ -80,6 +90,7 @@ class Batch:
         self.wrote = False
         self.stored_events: set[str] = set()
         self.budgets = BudgetBook(connection, statements, now)
+        self._turns = Turns(connection, now)
         self._connection = connection
         self._rows: dict[str, dict[str, Any]] = {}
         self._dirty: set[str] = set()
@@ -112,12 +123,25 @@ class Batch:
 
     def change(self, run_id: str, **columns: Any) -> None:
         """Set columns of the run; written with the batch."""
-        self.run(run_id).update(columns, updated_at=self.now)
+        row = self.run(run_id)
+        if row["serial_key"] is not None and "state" in columns:
+            columns = self._turns.after(row, columns["state"]) | columns
+        row.update(columns, updated_at=self.now)
         self._dirty.add(run_id)
         self.wrote = True
 
+    def place(self, row: Mapping[str, Any]) -> Place:
+        """Where a run with a serial key stands in its line."""
+        self.catch_up()
+        return self._turns.place(row)
+
+    def in_line(self, run_id: str) -> bool:
+        """Whether the run, if this batch knows it, waits for its turn."""
+        row = self._rows.get(run_id)
+        return row is not None and row["turn"] == WAITS and row["due_at"] is None
+
     def silence(self, run_id: str) -> None:
-        """Delete the bells that were in the outbox for this run when the batch began."""
+        """Delete the bells that are in the outbox for this run; those that the batch gathers are still to come."""
         self._silenced.add(run_id)
 
     def insert(self, statement: sa.Executable, row: dict[str, Any]) -> None:
@@ -129,6 +153,11 @@ class Batch:
         """Gather an entry, redacted; it gets its place in the chain when the batch is written."""
         self._entries.append(replace(entry, data=self.redacted(entry.run_id, entry.data)))
         self.wrote = True
+
+    @property
+    def committed(self) -> list[Committed]:
+        """The gathered entries, each with its run: what there is to tell once they are committed."""
+        return [Committed(entry, self._rows[entry.run_id]) for entry in self._entries]
 
     def redacted(self, run_id: str, value: Any) -> Any:
         """The JSON value as it may stand in the journal and in the words of an error. Raises UnknownRun."""
@@ -150,19 +179,26 @@ class Batch:
 
     def flush(self) -> None:
         """Write what is still gathered."""
-        if self._silenced:
-            self._connection.execute(_SILENCE, {"run_ids": padded(self._silenced)})
-        self._write_gathered()
+        self.catch_up()
         self.budgets.flush()
+        self._turns.pass_on()
+        if self._entries:
+            self._write_journal()
+
+    def catch_up(self) -> None:
+        """Write the runs as they are by now, so that a statement about others than the loaded ones finds them so."""
+        self._write_gathered()
         if self._dirty:
             changed = [self._rows[run_id] for run_id in sorted(self._dirty)]
             self._connection.execute(
                 _UPDATE_RUN, [{f"b_{name}": row[name] for name in ("id", *RUN_COLUMNS)} for row in changed]
             )
-        if self._entries:
-            self._write_journal()
+            self._dirty.clear()
 
     def _write_gathered(self) -> None:
+        if self._silenced:
+            self._connection.execute(_SILENCE, {"run_ids": padded(self._silenced)})
+            self._silenced.clear()
         for statement, rows in self._inserts.items():
             self._connection.execute(statement, rows)
         self._inserts.clear()
@@ -227,14 +263,18 @@ def hash_of(entry: JournalEntry) -> str:
 class Committer:
     """Posts every write of this process, one batch after the other."""
 
-    def __init__(self, database: Database, redact: Redact | None = None) -> None:
+    def __init__(self, database: Database, redact: Redact | None = None, telemetry: Telemetry | None = None) -> None:
         self._database = database
         self._redact = redact
+        self._telemetry = telemetry or Telemetry()
+        #: What the last batch journalled; it is told once the batch is committed.
+        self._committed: list[Committed] = []
         self._statements = Statements(database.dialect)
         self._waiting: list[Unit] = []
         self._bell = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self.health = Health()
         #: Commits made and units in them, for the metrics and the benchmark.
         self.commits = 0
         self.units = 0
@@ -257,6 +297,9 @@ class Committer:
         """
         if self._task is None or self._task.done() or self._closing:
             raise StoreUnavailable("the store is closed; nothing was written")
+        if len(self._waiting) >= MOST_WAITING:
+            words = f"{len(self._waiting)} writes wait for the database already; nothing was written"
+            raise StoreUnavailable(words, trouble=Trouble.CROWDED)
         unit.future = asyncio.get_running_loop().create_future()
         self._waiting.append(unit)
         if patience:
@@ -264,6 +307,11 @@ class Committer:
         else:
             self._bell.set()
         return unit.future
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits in line that nothing new should be begun."""
+        return len(self._waiting) >= MOST_WAITING // 2
 
     async def _serve(self) -> None:
         while not self._closing:
@@ -275,6 +323,8 @@ class Committer:
 
     async def _commit(self, units: Sequence[Unit]) -> None:
         refusals: Sequence[Exception | None]
+        told: Sequence[Committed] = ()
+        failpoint(Failpoint.COMMIT_BEGINNING)
         try:
             refusals = await self._write(units)
         except Exception as error:  # noqa: BLE001 - whoever waits for the unit gets it
@@ -283,11 +333,17 @@ class Committer:
                     await self._commit((unit,))
                 return
             refusals = [error] * len(units)
+            self.health.not_written(error)
         else:
             self.commits += 1
             self.units += len(units)
+            self.health.written()
+            told = self._committed
+            failpoint(Failpoint.COMMIT_DONE)
         for unit, refusal in zip(units, refusals, strict=True):
             _finish(unit, refusal)
+        if told:
+            self._telemetry.committed(told)
 
     async def _write(self, units: Sequence[Unit]) -> list[Exception | None]:
         """Write the batch, if need be several times: a database that is away may come back."""
@@ -297,8 +353,10 @@ class Committer:
             except Exception as error:
                 if not is_away(error):
                     raise
-                if attempt == TRIES:
-                    raise StoreUnavailable(f"the database did not take the write: {error}") from error
+                # Whoever keeps the lock was waited for long enough already.
+                if attempt == TRIES or trouble_of(error) is Trouble.LOCKED:
+                    words = f"the database did not take the write: {error}"
+                    raise StoreUnavailable(words, trouble=trouble_of(error)) from error
             await asyncio.sleep(0.05 * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
 
@@ -321,6 +379,8 @@ class Committer:
             else:
                 refused.append(None)
         batch.flush()
+        self._committed = batch.committed
+        failpoint(Failpoint.COMMIT_APPLIED)
         return refused
 
 

@@ -20,12 +20,18 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from eventwright.runs.errors import Trouble
+
 Answer = TypeVar("Answer")
 Work = Callable[[sa.Connection], Answer]
 Clock = Callable[[], datetime]
 
 #: Connections that read at the same time.
 READERS = 4
+#: Seconds to wait for a process that keeps SQLite's lock; then whoever waits is told.
+LOCK_SECONDS = 10.0
+#: Seconds after which a PostgreSQL that does not answer a new connection, or a statement, counts as away.
+CONNECT_SECONDS, STATEMENT_SECONDS = 5.0, 20.0
 #: Milliseconds after which PostgreSQL undoes a transaction in which nothing happens, whose batch is then tried again.
 #: A process that is frozen, or whose loop is blocked, must not keep locks: its own heartbeats would wait for them.
 LONGEST_SILENCE = 2000
@@ -74,12 +80,15 @@ def compact_json(value: Any) -> str:
 
 
 @asynccontextmanager
-async def open_database(url: str, *, clock: Clock | None = None) -> AsyncIterator[Database]:
+async def open_database(
+    url: str, *, clock: Clock | None = None, statement_seconds: float | None = STATEMENT_SECONDS
+) -> AsyncIterator[Database]:
     """The database at `sqlite:///path` or `postgresql://…`, whatever driver the URL names.
 
     Args:
         url: where it is.
         clock: replaces the database's clock, for tests and simulations.
+        statement_seconds: how long a statement may take on PostgreSQL; None for as long as it wants.
 
     Raises:
         ValueError: another kind of database.
@@ -90,7 +99,7 @@ async def open_database(url: str, *, clock: Clock | None = None) -> AsyncIterato
     if kind == "sqlite":
         database = _Sqlite(parsed.set(drivername="sqlite+pysqlite"), clock)
     elif kind in ("postgresql", "postgres"):
-        database = _Postgres(parsed.set(drivername="postgresql+asyncpg"), clock)
+        database = _Postgres(parsed.set(drivername="postgresql+asyncpg"), clock, statement_seconds)
     else:
         raise ValueError(f"EVENTWRIGHT_DATABASE_URL is {kind!r}; Eventwright keeps its truth in sqlite or postgresql")
     try:
@@ -150,7 +159,8 @@ def _sqlite_engine(url: sa.URL, *, connections: int) -> sa.Engine:
 def _sqlite_settings(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY"):
+    patience = f"busy_timeout={LOCK_SECONDS * 1000:.0f}"
+    for pragma in (patience, "journal_mode=WAL", "synchronous=FULL", "temp_store=MEMORY"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -160,12 +170,15 @@ class _Postgres(Database):
 
     dialect = "postgresql"
 
-    def __init__(self, url: sa.URL, clock: Clock | None) -> None:
+    def __init__(self, url: sa.URL, clock: Clock | None, statement_seconds: float | None) -> None:
         super().__init__(clock)
         settings: dict[str, Any] = {"json_serializer": compact_json, "max_overflow": 0}
-        breaks = {"server_settings": {"idle_in_transaction_session_timeout": str(LONGEST_SILENCE)}}
+        patience: dict[str, Any] = {"timeout": CONNECT_SECONDS, "command_timeout": statement_seconds}
+        breaks = patience | {"server_settings": {"idle_in_transaction_session_timeout": str(LONGEST_SILENCE)}}
         self._writing = create_async_engine(url, pool_size=1, connect_args=breaks, **settings)
-        self._reading = create_async_engine(url, pool_size=READERS, isolation_level="AUTOCOMMIT", **settings)
+        self._reading = create_async_engine(
+            url, pool_size=READERS, isolation_level="AUTOCOMMIT", connect_args=patience, **settings
+        )
 
     async def read(self, work: Work[Answer]) -> Answer:
         try:
@@ -201,6 +214,23 @@ def is_away(error: Exception) -> bool:
     return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
 
 
+def trouble_of(error: Exception) -> Trouble:
+    """What keeps the database from serving, going by an error of which it is to blame."""
+    origin = getattr(error, "orig", None)
+    code = getattr(origin, "sqlite_errorcode", None)
+    # The last byte is the kind, what stands before it says more of the place.
+    found = _SQLITE.get(code & 0xFF) if code is not None else _SQLSTATE.get(getattr(origin, "sqlstate", None) or "")
+    return found or Trouble.AWAY
+
+
+_SQLITE = {
+    sqlite3.SQLITE_FULL: Trouble.FULL,
+    sqlite3.SQLITE_IOERR: Trouble.UNWRITABLE,
+    sqlite3.SQLITE_READONLY: Trouble.UNWRITABLE,
+    sqlite3.SQLITE_BUSY: Trouble.LOCKED,
+    sqlite3.SQLITE_LOCKED: Trouble.LOCKED,
+}
+_SQLSTATE = {"53100": Trouble.FULL, "25006": Trouble.UNWRITABLE, "55P03": Trouble.LOCKED}
 #: Classes of SQLSTATE: connection, read-only transaction, login, no such database, deadlock, resources, lock, operator,
 #: system.
 _AWAY = frozenset({"08", "25", "28", "3D", "40", "53", "55", "57", "58"})

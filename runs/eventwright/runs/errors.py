@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from enum import StrEnum
 
 #: Characters of an error's words that are kept.
 LONGEST_WORDS = 10_000
@@ -52,6 +53,25 @@ class UnknownEvent(EventwrightError, LookupError):
     def __init__(self, uid: str) -> None:
         self.uid = uid
         super().__init__(f"no stored event has the uid {uid!r}; `GET /v1/events` lists them")
+
+
+class EventExpired(EventwrightError, LookupError):
+    """A stored event cannot be taken in once more: its data was kept long enough, and is deleted."""
+
+    def __init__(self, uid: str) -> None:
+        self.uid = uid
+        super().__init__(
+            f"the data of event {uid} was kept as long as EVENTWRIGHT_KEEP_PAYLOADS says, and is deleted; "
+            "let its source send the fact again, under a new id if this one was accepted"
+        )
+
+
+class Overloaded(EventwrightError, RuntimeError):
+    """More waits than is taken on. The event was not stored; send it again after `retry_after` seconds."""
+
+    def __init__(self, why: str, *, retry_after: float = 5.0) -> None:
+        self.why, self.retry_after = why, retry_after
+        super().__init__(f"{why}; nothing was stored, send it again in {retry_after:g} s")
 
 
 class IllegalMove(EventwrightError, ValueError):
@@ -116,6 +136,14 @@ class AlreadyUndone(EventwrightError, ValueError):
         )
 
 
+class RunMoved(EventwrightError, ValueError):
+    """What was to be written about a run was worked out from how it stood before. Nothing was written."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(f"run {run_id} has gone on meanwhile; look at it again")
+
+
 class BudgetExceeded(EventwrightError, ArithmeticError):
     """A call would use more than a budget has left. Nothing was reserved, nothing else of the transaction written."""
 
@@ -127,8 +155,22 @@ class BudgetExceeded(EventwrightError, ArithmeticError):
         )
 
 
+class Trouble(StrEnum):
+    """What keeps a database from serving, in words that hold nothing of ours and may be told to anybody."""
+
+    AWAY = "the database does not answer"
+    FULL = "there is no room left where the database is"
+    UNWRITABLE = "the database cannot be written"
+    LOCKED = "another process keeps the database locked"
+    CROWDED = "more waits to be written than the database takes"
+
+
 class StoreUnavailable(EventwrightError, ConnectionError):
     """The database did not answer. A write was not stored, unless only its confirmation got lost. Try again."""
+
+    def __init__(self, words: str, *, trouble: Trouble = Trouble.AWAY) -> None:
+        self.trouble = trouble
+        super().__init__(words)
 
 
 class SchemaOutdated(EventwrightError, RuntimeError):

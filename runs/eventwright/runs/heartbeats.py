@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from eventwright.runs import schema
 from eventwright.runs.database import Database, is_away, open_database, padded
+from eventwright.runs.failpoints import Failpoint, failpoint
 from eventwright.runs.states import RunState
 
 log = logging.getLogger(__name__)
@@ -79,4 +80,6 @@ async def _beat(database: Database, worker: str, held: Collection[str], lease_se
         due = database.now(connection) + timedelta(seconds=lease_seconds)
         connection.execute(sa.update(schema.runs).where(runs.id.in_(locked)).values(due_at=due))
 
+    failpoint(Failpoint.HEART_BEATING)
     await database.write(renew)
+    failpoint(Failpoint.HEART_BEAT)

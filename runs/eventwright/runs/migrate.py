@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from eventwright.runs.database import is_away, open_database
+from eventwright.runs.database import is_away, open_database, trouble_of
 from eventwright.runs.errors import SchemaOutdated, StoreUnavailable
 
 #: Any number that is ours; PostgreSQL's advisory locks are named by numbers.
@@ -50,7 +50,8 @@ async def upgrade(url: str) -> None:
         if _revision(connection) != newest():
             command.upgrade(_config(connection), "head")
 
-    async with open_database(url) as database:
+    # A migration takes as long as it takes, and so does waiting for another process that migrates.
+    async with open_database(url, statement_seconds=None) as database:
         with _away_as_unavailable():
             await database.write(run)
 
@@ -69,7 +70,7 @@ def _away_as_unavailable() -> Iterator[None]:
     except Exception as error:
         if not is_away(error):
             raise
-        raise StoreUnavailable(f"the database did not answer: {error}") from error
+        raise StoreUnavailable(f"the database did not answer: {error}", trouble=trouble_of(error)) from error
 
 
 def _revision(connection: sa.Connection) -> str | None:

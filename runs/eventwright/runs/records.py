@@ -9,7 +9,7 @@ import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from eventwright.runs.event import Event
 from eventwright.runs.states import Documented, Outcome, Reason, RunState
@@ -68,6 +68,13 @@ def person(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).strip()
 
 
+class Due(NamedTuple):
+    """Why a run was taken up: the state in which it rested, and for how many seconds it had been due in it."""
+
+    rested: RunState
+    seconds: float
+
+
 @dataclass(frozen=True)
 class Lease:
     """A worker's right to write for one run. Every write of a segment carries it; an older fence is refused."""
@@ -75,6 +82,18 @@ class Lease:
     run_id: str
     fence: int
     worker: str
+    #: What it was taken for; None in a lease that no claim made.
+    due: Due | None = field(default=None, compare=False)
+
+
+class Claim:
+    """The answer of `Transaction.claim`, filled in by the commit: the lease, or None if the bell rang in vain."""
+
+    lease: Lease | None = None
+
+
+#: `Run.turn` of the run that goes and of those that wait for their turn, in the order of the index.
+GOES, WAITS = 0, 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,25 +118,37 @@ class Run:
     generation: int = 0
     fence: int = 0
     worker: str | None = None
-    #: How many workers died holding it since its last good segment.
+    #: How many workers in a row died holding it at the same place, since its last good segment.
     crashes: int = 0
+    #: That place: what it had done by then.
+    stood_at: str | None = None
     #: Who asked for it to be cancelled while it was processing.
     cancel_requested_by: str | None = None
     #: When it may next be taken up: the end of the lease, the next attempt, a new day; None while a person is asked.
     due_at: datetime | None = None
     #: Runs of one workflow with the same key go one after the other.
     serial_key: str | None = None
+    #: Whether it goes (0) or waits for its turn (1) among those; None if it stands in no line.
+    turn: int | None = None
     #: Of the graph that it began with.
     fingerprint: str | None = None
     #: The W3C trace parent of all its spans, across pauses and workers.
     trace: str | None = None
     #: How many segments in a row brought it nowhere.
     idle: int = 0
+    #: When its checkpoints were deleted, and when what it read and wrote was: its calls, its questions.
+    pruned_at: datetime | None = None
+    expired_at: datetime | None = None
 
     @property
     def thread_id(self) -> str:
         """LangGraph's thread: the run id, and the generation once it was replayed from the start."""
         return self.id if self.generation == 0 else f"{self.id}:{self.generation}"
+
+    @property
+    def in_line(self) -> bool:
+        """Whether it waits for another run of the same key to end."""
+        return self.turn == WAITS and self.due_at is None
 
     @property
     def asks(self) -> bool:
@@ -178,6 +209,8 @@ class Review:
     #: The effect that used the decision up; a second equal call needs a second decision.
     consumed_by: str | None = None
     created_at: datetime | None = None
+    #: When its arguments and its evidence were deleted, because its run had ended long ago.
+    expired_at: datetime | None = None
     decision: Decision | None = None
 
 
@@ -317,5 +350,7 @@ class StoredEvent:
 
     event: Event
     state: EventState
+    #: Of the event as it came in; one whose payload expired has no other.
+    digest: str
     problem: dict[str, Any] | None = None
     run_ids: tuple[str, ...] = ()

@@ -27,7 +27,20 @@ from eventwright.runs.states import Outcome, Reason, RunState
 
 Row = Mapping[Any, Any]
 
-_EVENT = ("uid", "id", "source", "type", "subject", "time", "version", "data", "extensions", "received_at", "principal")
+_EVENT = (
+    "uid",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "version",
+    "data",
+    "extensions",
+    "received_at",
+    "principal",
+    "expired_at",
+)
 _RUN = (
     "id",
     "workflow",
@@ -47,6 +60,10 @@ _RUN = (
     "fingerprint",
     "trace",
     "idle",
+    "turn",
+    "stood_at",
+    "pruned_at",
+    "expired_at",
 )
 _REVIEW = (
     "id",
@@ -104,7 +121,13 @@ def event_of(row: Row, prefix: str = "") -> Event:
 
 
 def stored_event_of(row: Row, run_ids: tuple[str, ...]) -> StoredEvent:
-    return StoredEvent(event=event_of(row), state=EventState(row["state"]), problem=row["problem"], run_ids=run_ids)
+    return StoredEvent(
+        event=event_of(row),
+        state=EventState(row["state"]),
+        digest=row["digest"],
+        problem=row["problem"],
+        run_ids=run_ids,
+    )
 
 
 def run_row(run: Run) -> dict[str, Any]:
@@ -144,6 +167,7 @@ def review_of(row: Row) -> Review:
         decision = Decision(type=DecisionType(row["decision_type"]), **_take(row, _DECISION, "decision_"))
     return Review(
         **_take(row, _REVIEW),
+        expired_at=row["expired_at"],
         kind=ReviewKind(row["kind"]),
         allowed=tuple(DecisionType(answer) for answer in row["allowed"]),
         state=ReviewState(row["state"]),

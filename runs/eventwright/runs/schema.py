@@ -63,6 +63,11 @@ class Money(sa.types.TypeDecorator[Decimal]):
 #: JSON as it was written: JSONB would turn 1e22 into an integer, and digests would not match. None is SQL's NULL.
 Json = sa.JSON(none_as_null=True)
 
+#: States in which a run's checkpoints, and in the end its payloads, are not needed any more. Written out, because a
+#: database finds an index that holds some rows only by the very condition that the index has.
+FINISHED = "state IN ('completed', 'cancelled')"
+_UNPRUNED, _UNEXPIRED = f"pruned_at IS NULL AND {FINISHED}", f"expired_at IS NULL AND {FINISHED}"
+
 metadata = sa.MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -100,6 +105,12 @@ events = sa.Table(
         postgresql_where=sa.text("state = 'accepted'"),
     ),
     sa.Index("ix_events_state_uid", "state", "uid"),
+    sa.Index(
+        "ix_events_unexpired",
+        "received_at",
+        sqlite_where=sa.text("expired_at IS NULL"),
+        postgresql_where=sa.text("expired_at IS NULL"),
+    ),
 )
 
 runs = sa.Table(
@@ -131,14 +142,43 @@ runs = sa.Table(
     sa.Column("trace", sa.String(64)),
     # How many segments in a row brought it nowhere.
     sa.Column("idle", sa.Integer, nullable=False, server_default="0"),
-    # When its checkpoints were deleted.
+    # When its checkpoints were deleted, and when what it read and wrote was.
     sa.Column("pruned_at", UtcDateTime),
+    sa.Column("expired_at", UtcDateTime),
+    # With a serial key: 0 for the run that goes, 1 for one that waits for its turn, nothing for one that has ended.
+    sa.Column("turn", sa.Integer),
+    # Where it stood when a worker last died with it.
+    sa.Column("stood_at", sa.String(64)),
     # One event starts at most one run of a workflow (promise P2).
     sa.UniqueConstraint("event_uid", "workflow"),
     sa.Index("ix_runs_due_at", "due_at"),
     sa.Index("ix_runs_state_id", "state", "id"),
     sa.Index("ix_runs_workflow_id", "workflow", "id"),
-    sa.Index("ix_runs_workflow_serial_key_id", "workflow", "serial_key", "id"),
+    # Who goes and who waits among runs of the same key; those that have ended are not in it.
+    sa.Index(
+        "ix_runs_in_line",
+        "workflow",
+        "serial_key",
+        "turn",
+        "created_at",
+        "id",
+        sqlite_where=sa.text("turn IS NOT NULL"),
+        postgresql_where=sa.text("turn IS NOT NULL"),
+    ),
+    # What retention still has to look at; a run enters when it ends and leaves with what is deleted.
+    sa.Index("ix_runs_unpruned", "updated_at", sqlite_where=sa.text(_UNPRUNED), postgresql_where=sa.text(_UNPRUNED)),
+    sa.Index("ix_runs_unexpired", "updated_at", sqlite_where=sa.text(_UNEXPIRED), postgresql_where=sa.text(_UNEXPIRED)),
+)
+
+#: The graphs that runs began with, as JSON that a later one can be compared with (`graphs/fingerprint.py`).
+graphs = sa.Table(
+    "graphs",
+    metadata,
+    sa.Column("fingerprint", sa.String(64), primary_key=True),
+    # Where it was seen first; another version may have the same graph.
+    sa.Column("workflow", sa.String(128), nullable=False),
+    sa.Column("version", sa.String(64), nullable=False),
+    sa.Column("structure", Json, nullable=False),
 )
 
 journal = sa.Table(

@@ -23,6 +23,7 @@ class Statements:
         #: Answers with the scopes of the budgets that were new.
         self.budget = self._insert(schema.budgets).on_conflict_do_nothing().returning(schema.budgets.c.scope)
         self.reservation = self._upsert(schema.reservations, keep={"run_id"})
+        self.graph = self._insert(schema.graphs).on_conflict_do_nothing()
         self.checkpoint = self._upsert(schema.checkpoints)
         self.checkpoint_write_first = self._insert(schema.checkpoint_writes).on_conflict_do_nothing()
         self.checkpoint_write_last = self._upsert(schema.checkpoint_writes)

@@ -37,8 +37,8 @@ class Reason(Documented):
 
     ATTEMPTS = "attempts", "every attempt that the policy allows has failed"
     NOT_RETRYABLE = "not_retryable", "the failure would come again: a refusal, a permanent error, bad data"
-    NEEDS_MIGRATION = "needs_migration", "the workflow or the node it stands at is not in the deployed code"
-    QUARANTINED = "quarantined", "it took several workers down with it"
+    NEEDS_MIGRATION = "needs_migration", "the deployed code lacks its workflow or version, or changed the graph under it"
+    QUARANTINED = "quarantined", "it took several workers down with it, or was taken up again and again for nothing"
     NONDETERMINISTIC = "nondeterministic", "a replayed node asked for something else than the first time"
 
 
@@ -75,6 +75,8 @@ MOVES: dict[RunState, frozenset[RunState]] = {
 }
 
 FINAL = frozenset(state for state, moves in MOVES.items() if not moves)
+#: A run in these states does nothing any more, unless an operator takes it up again.
+AT_AN_END = FINAL | {RunState.FAILED}
 #: States in which a wake-up may find work; in the others it is a bell at the wrong door.
 CLAIMABLE = frozenset(state for state, moves in MOVES.items() if RunState.PROCESSING in moves) | {RunState.PROCESSING}
 

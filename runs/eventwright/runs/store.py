@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from eventwright.runs import quorum, rows, schema
 from eventwright.runs.committer import Committer, Redact, Unit
-from eventwright.runs.database import Answer, Clock, Database, Work, is_away, open_database
+from eventwright.runs.database import Answer, Clock, Database, Work, is_away, open_database, trouble_of
 from eventwright.runs.errors import StoreUnavailable, UnknownEvent, UnknownReview, UnknownRun
 from eventwright.runs.records import (
     BudgetUse,
@@ -31,6 +31,7 @@ from eventwright.runs.records import (
     WakeUp,
 )
 from eventwright.runs.states import RunState
+from eventwright.runs.telemetry import Telemetry
 from eventwright.runs.transaction import Transaction
 
 
@@ -50,19 +51,28 @@ def _away_as_ours() -> Iterator[None]:
     except Exception as error:
         if not is_away(error):
             raise
-        raise StoreUnavailable(f"the database did not answer: {error}") from error
+        raise StoreUnavailable(f"the database did not answer: {error}", trouble=trouble_of(error)) from error
 
 
 class Store:
     """Open it with `async with Store.open(url) as store`."""
 
-    def __init__(self, database: Database, redact: Redact | None = None) -> None:
+    def __init__(self, database: Database, redact: Redact | None = None, telemetry: Telemetry | None = None) -> None:
         self._database = database
-        self.committer = Committer(database, redact)
+        #: Who is told what goes on; every room finds it here.
+        self.telemetry = telemetry or Telemetry()
+        self.committer = Committer(database, redact, self.telemetry)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, clock: Clock | None = None, redact: Redact | None = None) -> AsyncIterator[Store]:
+    async def open(
+        cls,
+        url: str,
+        *,
+        clock: Clock | None = None,
+        redact: Redact | None = None,
+        telemetry: Telemetry | None = None,
+    ) -> AsyncIterator[Store]:
         """A store on a migrated database (see `migrate.upgrade`).
 
         Args:
@@ -71,9 +81,10 @@ class Store:
             redact: what every journal entry's data and every error's words go through before they are written and
                 hashed. Ids of runs and effects, actors and kinds do not, nor do the ledger's arguments and results
                 and the reviews: they are executed and judged as they are.
+            telemetry: who is told what goes on; by default nobody.
         """
         async with open_database(url, clock=clock) as database:
-            store = cls(database, redact)
+            store = cls(database, redact, telemetry)
             await store.committer.start()
             try:
                 yield store
@@ -119,8 +130,14 @@ class Store:
             return await self._database.time()
 
     async def ping(self) -> None:
-        """Raises StoreUnavailable if the database does not answer."""
+        """Raises StoreUnavailable if the database does not answer, or took no write a moment ago."""
         await self.rows_of(sa.select(1))
+        self.committer.health.check()
+
+    async def backlog(self, *, most: int) -> int:
+        """How many runs wait to be begun, or to be gone on with by another worker; counted up to `most`."""
+        waiting = sa.select(sa.literal(1)).where(schema.runs.c.state == str(RunState.RECEIVED)).limit(most).subquery()
+        return int((await self.rows_of(sa.select(sa.func.count().label("n")).select_from(waiting)))[0]["n"])
 
     # -- runs --------------------------------------------------------------------------------------------------------
 
@@ -360,9 +377,15 @@ _RUNS = sa.select(
     schema.runs, *(column.label(f"event_{column.name}") for column in schema.events.c if column.name != "uid")
 ).join(schema.events, schema.events.c.uid == schema.runs.c.event_uid)
 _UNRUNG = ~sa.exists().where(schema.wakeups.c.run_id == schema.runs.c.id)
-_REVIEWS = sa.select(
-    schema.reviews, *(column.label(f"decision_{column.name}") for column in schema.decisions.c)
-).outerjoin(schema.decisions, schema.decisions.c.review_id == schema.reviews.c.id)
+_REVIEWS = (
+    sa.select(
+        schema.reviews,
+        schema.runs.c.expired_at,
+        *(column.label(f"decision_{column.name}") for column in schema.decisions.c),
+    )
+    .join(schema.runs, schema.runs.c.id == schema.reviews.c.run_id)
+    .outerjoin(schema.decisions, schema.decisions.c.review_id == schema.reviews.c.id)
+)
 _REVIEWS_OF_RUN = _REVIEWS.where(schema.reviews.c.run_id == sa.bindparam("run_id")).order_by(schema.reviews.c.id)
 _EFFECTS_OF_RUN = sa.select(schema.effects).where(schema.effects.c.run_id == sa.bindparam("run_id"))
 _VISITS_OF_RUN = sa.select(schema.visits).where(schema.visits.c.run_id == sa.bindparam("run_id"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,9 +19,10 @@ from pydantic_core import to_jsonable_python
 
 from eventwright.runs import quorum, schema
 from eventwright.runs.amends import AmendVerbs
+from eventwright.runs.claims import ClaimVerbs
 from eventwright.runs.committer import Batch, Step, Unit
 from eventwright.runs.database import padded
-from eventwright.runs.errors import DecisionRefused, DuplicateEvent, IllegalMove, storable
+from eventwright.runs.errors import DecisionRefused, DuplicateEvent, EventExpired, IllegalMove, storable
 from eventwright.runs.event import Event, new_id
 from eventwright.runs.records import (
     Decision,
@@ -29,26 +30,23 @@ from eventwright.runs.records import (
     EventState,
     JournalEntry,
     JournalKind,
-    Lease,
     Review,
     ReviewState,
     Run,
     Visit,
 )
 from eventwright.runs.reservations import BudgetVerbs
+from eventwright.runs.retention import RetentionVerbs
 from eventwright.runs.rows import decision_row, effect_row, event_row, review_row, run_row, visit_row
 from eventwright.runs.states import CLAIMABLE, FINAL, MOVES, Outcome, Reason, RunState
+from eventwright.runs.structures import StructureVerbs
+from eventwright.runs.turns import Place
 
 
-class Claim:
-    """The answer of `Transaction.claim`, filled in by the commit: the lease, or None if the bell rang in vain."""
-
-    lease: Lease | None = None
-
-
-class Transaction(BudgetVerbs, AmendVerbs):
-    """Collects verbs. Made by `Store.write`. Those about budgets are in `reservations`, those about effects that are
-    taken back or read back in `amends`."""
+class Transaction(ClaimVerbs, BudgetVerbs, AmendVerbs, RetentionVerbs, StructureVerbs):
+    """Collects verbs. Made by `Store.write`. Those by which workers take runs are in `claims`, those about budgets in
+    `reservations`, those about effects that are taken back or read back in `amends`, those that delete in `retention`,
+    those about graphs in `structures`."""
 
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
@@ -79,57 +77,31 @@ class Transaction(BudgetVerbs, AmendVerbs):
         table = schema.events
         accepted = table.c.state == str(EventState.ACCEPTED)
         taken = sa.select(table.c.uid).where(table.c.source == event.source, table.c.id == event.id, accepted)
-        accept = sa.update(table).where(table.c.uid == event.uid).values(state=str(EventState.ACCEPTED), problem=None)
+        there = sa.and_(table.c.uid == event.uid, table.c.expired_at.is_(None))
+        accept = sa.update(table).where(there).values(state=str(EventState.ACCEPTED), problem=None)
 
         def step(batch: Batch) -> None:
             if batch.execute(taken).first() is not None:
                 raise DuplicateEvent(event.source, event.id)
-            batch.execute(accept)
+            if batch.execute(accept).rowcount == 0:
+                raise EventExpired(event.uid)
 
         self.unit.steps.append(step)
 
     def add_run(self, run: Run) -> None:
-        """Store a new run, received and due at once."""
+        """Store a new run, received and due at once, or when its turn comes."""
         row = run_row(run)
-        self.unit.steps.append(lambda batch: batch.add_run(row | {"due_at": batch.now}))
+
+        def step(batch: Batch) -> None:
+            waits = row["serial_key"] is not None and batch.place(row) is Place.BEHIND
+            batch.add_run(row | {"due_at": None if waits else batch.now})
+
+        self.unit.steps.append(step)
         event = run.event
         data = {"to": str(run.state), "event": event.id, "source": event.source, "type": event.type}
         if event.principal is not None:
             data["principal"] = event.principal
         self.journal(run.id, JournalKind.TRANSITION, actor="intake", data=data)
-
-    def claim(self, run_id: str, *, worker: str, seconds: float) -> Claim:
-        """Take the run for `seconds` if it is due; every worker that held it before is fenced off.
-
-        A run whose worker died counts a crash. The bells that rang for it are done with.
-        """
-        claim = Claim()
-
-        def step(batch: Batch) -> None:
-            claim.lease = None  # a batch may be tried again
-            row = batch.run(run_id)
-            # A bell that rang in vain is done with as well: whatever comes due later is found by the sweep.
-            batch.silence(run_id)
-            state = RunState(row["state"])
-            if state not in CLAIMABLE or row["due_at"] is None or row["due_at"] > batch.now:
-                return
-            crashed = state is RunState.PROCESSING
-            batch.change(
-                run_id,
-                state=str(RunState.PROCESSING),
-                fence=row["fence"] + 1,
-                worker=worker,
-                due_at=batch.now + timedelta(seconds=seconds),
-                crashes=row["crashes"] + crashed,
-            )
-            data = {"from": str(state), "to": str(RunState.PROCESSING), "fence": row["fence"]}
-            if crashed:
-                data["taken_over"] = True
-            batch.journal(JournalEntry(run_id=run_id, kind=JournalKind.TRANSITION, actor=worker, data=data))
-            claim.lease = Lease(run_id, row["fence"], worker)
-
-        self._on(run_id, step)
-        return claim
 
     def move(
         self,
@@ -222,9 +194,14 @@ class Transaction(BudgetVerbs, AmendVerbs):
         self._on(run_id, step)
 
     def wake(self, run_id: str, *, lane: str) -> str:
-        """Write a bell to ring into the outbox; its id."""
+        """Write a bell to ring into the outbox, unless the run is new and waits for its turn; its id."""
         wakeup_id = new_id("wake")
-        self.unit.steps.append(lambda batch: batch.insert(_WAKEUP, _wakeup_row(wakeup_id, run_id, lane, batch.now)))
+
+        def step(batch: Batch) -> None:
+            if not batch.in_line(run_id):
+                batch.insert(_WAKEUP, _wakeup_row(wakeup_id, run_id, lane, batch.now))
+
+        self.unit.steps.append(step)
         return wakeup_id
 
     def wakeups_sent(self, ids: Collection[str]) -> None:

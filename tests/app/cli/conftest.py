@@ -97,6 +97,12 @@ def shell(tmp_path: Path, forking: Forking) -> Shell:
 
 
 @pytest.fixture(scope="session")
+def shell_in(forking: Forking) -> Callable[[Path], Shell]:
+    """A shell in a home that is given."""
+    return lambda home: Shell(home, forking)
+
+
+@pytest.fixture(scope="session")
 def cli_shop() -> ModuleType:
     """The workflows that the shells load, in this process."""
     spec = importlib.util.spec_from_file_location("cli_shop", Path(__file__).with_name("cli_shop.py"))

@@ -45,7 +45,7 @@ class TestPolicyShow:
             "within 2 days, else it is rejected",
             "a person answers below 75% confidence",
             "“sorry”, if the model is away",
-            "3 retries on TimeoutError, else none; 1 to 300 s apart",
+            "3 retries on TimeoutError, else none; up to 1, later 300 s apart",
             "10 s at most",
             "at most 5 cli_unwell.transfer calls per run, for each to; then the call is denied",
             "in what leaves: example.org; others need a person",

@@ -88,6 +88,32 @@ def test_a_second_signal_ends_a_worker_that_is_still_finishing(shell: Any) -> No
         assert process.wait() != 0
 
 
+def test_a_lane_that_is_named_twice_is_refused_with_what_to_do(shell: Any) -> None:
+    said = shell("worker", "--burst", "--lane", "urgent,default,urgent")
+    assert said.code == 1
+    assert "EVENTWRIGHT_LANE" in said.err
+    assert "leave it where it is most urgent" in " ".join(said.err.split())
+
+
+def test_a_worker_names_its_lanes_and_the_doctor_those_that_nobody_works_on(shell: Any) -> None:
+    embedded = {"EVENTWRIGHT_REDIS_URL": ""}
+    with running(shell, "worker", "--lane", "llm,default", **embedded) as (_, said):
+        until(lambda: re.search(r"lanes +llm, default", "".join(said)))
+
+        def workers(lane: str) -> Any:
+            checks = shell("doctor", "--json", **embedded, EVENTWRIGHT_LANE=lane).json["checks"]
+            return next(check for check in checks if check["name"] == "workers")
+
+        until(lambda: workers("default")["status"] == "ok")
+        assert "1 on lane llm" in workers("llm,default")["detail"]
+        assert workers("urgent,default,late") == {
+            "name": "workers",
+            "status": "warn",
+            "detail": "nobody works on lane urgent, late",
+            "advice": "eventwright up, or eventwright worker --lane urgent,late",
+        }
+
+
 def test_sending_to_a_machine_where_nobody_answers_says_so(shell: Any) -> None:
     said = shell("send", "--type", "t", "--data", "{}", "--to", "http://127.0.0.1:1")
     assert said.code == 1

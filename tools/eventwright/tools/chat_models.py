@@ -296,6 +296,7 @@ class ProcessModel(BaseChatModel):
             models = Models.of(call.resources)
             return await models.first(
                 lambda model, timeout: _answer(models, model, timeout, read, {**kwargs, "stop": stop}),
+                read=lambda _model: prompt.size,
                 economy=call.economy,
             )
 

@@ -92,7 +92,8 @@ class ResourceMissing(EventwrightError, LookupError):
     def __init__(self, kind: type) -> None:
         self.kind = kind
         super().__init__(
-            f"no {kind.__name__} was provided; give one to open_app(resources=[...]) or simulate(resources=[...])"
+            f"no {kind.__name__} was provided; let Workflow(lifespan=...) yield one, or give one to "
+            "simulate(resources=[...]) or open_app(resources=[...])"
         )
 
 

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from eventwright.runs.errors import EventwrightError
 from eventwright.tools.contract import Call, NotDone, Permanent, Role, ToolError, tool
+from eventwright.tools.providers import Providers
 
 #: The plain form of RFC 5321, section 4.1.2. Quotes, comments, lists and angle brackets have no place in it.
 ADDRESS = re.compile(
@@ -99,6 +100,10 @@ class Server:
         )
 
 
+class MailServerAway(NotDone):
+    """No mail server answers, or it breaks off before the message has left; nothing was sent."""
+
+
 class Mailer:
     """Sends mail through one server. Holds no connection between messages.
 
@@ -130,7 +135,8 @@ class Mailer:
 
         Raises:
             Permanent: the address or the subject is impossible, or the server refused for good (5xx).
-            NotDone: no connection, or the server refused for now (4xx).
+            MailServerAway: no connection, or it broke off before the message left.
+            NotDone: the server refused for now (4xx).
             ToolError: the message left, and the connection was lost before the server answered.
         """
         message = self._compose(to, subject, body, idempotency_key)
@@ -181,12 +187,12 @@ class Mailer:
             await client.rcpt(to)
             response = await client.execute_command(b"DATA")
         except aiosmtplib.SMTPConnectError as error:
-            raise NotDone(f"no mail server answers at {where}: {error}") from error
+            raise MailServerAway(f"no mail server answers at {where}: {error}") from error
         except aiosmtplib.SMTPResponseException as error:
             raise _refusal(error.code, error.message, to) from error
         # Before the next clause: these two are SMTPExceptions as well.
         except (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError, OSError) as error:
-            raise NotDone(f"lost the mail server at {where} before the message left: {error}") from error
+            raise MailServerAway(f"lost the mail server at {where} before the message left: {error}") from error
         except aiosmtplib.SMTPException as error:
             raise Permanent(f"the mail server at {where} cannot do what the URL asks: {error}") from error
         if response.code != aiosmtplib.SMTPStatus.start_input:
@@ -195,7 +201,7 @@ class Mailer:
     async def _hand_over(self, client: aiosmtplib.SMTP, message: EmailMessage, to: str) -> str:
         """The message itself. The library's own DATA hides on which side of this line a fault fell."""
         if client.protocol is None or not client.is_connected:
-            raise NotDone("lost the mail server just before the message left")
+            raise MailServerAway("lost the mail server just before the message left")
         # A line that begins with a dot would end the message (RFC 5321, section 4.5.2).
         content = re.sub(rb"(?m)^\.", b"..", message.as_bytes()) + b".\r\n"
         try:
@@ -218,6 +224,8 @@ def _own_address(username: str | None) -> str:
 
 def _refusal(code: int, message: str, to: str) -> NotDone:
     kind = Permanent if 500 <= code < 600 else NotDone
+    if code == aiosmtplib.SMTPStatus.domain_unavailable:
+        kind = MailServerAway
     return kind(f"the mail server refused the message to {to}: {code} {_readable(message)}")
 
 
@@ -249,4 +257,10 @@ async def send(
     call: Call,
 ) -> Sent:
     """Send a plain-text e-mail to one address."""
-    return await call.use(Mailer).send(to, subject, body, idempotency_key=call.idempotency_key)
+    mailer = call.use(Mailer)
+    async with Providers.of(call.resources).asked(mailer.server.host, is_away=_is_away):
+        return await mailer.send(to, subject, body, idempotency_key=call.idempotency_key)
+
+
+def _is_away(error: Exception) -> bool:
+    return isinstance(error, MailServerAway)

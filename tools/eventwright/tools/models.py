@@ -15,11 +15,16 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
+from eventwright.tools.breaker import ProviderDown
 from eventwright.tools.contract import NotDone, Permanent
 
 
 class ModelUnavailable(NotDone):
     """The model did not answer now: overloaded, broken, too slow or out of reach. Ask again later."""
+
+
+class ModelDown(ModelUnavailable, ProviderDown):
+    """The model has failed again and again, and nobody asks it for now. A run waits until it may be asked again."""
 
 
 class ModelAnswerInvalid(NotDone):

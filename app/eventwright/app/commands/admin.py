@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 KEEP = "Look after it"
 
 app = typer.Typer()
-db = typer.Typer(help="Look after the database's schema.", no_args_is_help=True, rich_markup_mode="rich")
+db = typer.Typer(help="Look after the database: its schema, its size.", no_args_is_help=True, rich_markup_mode="rich")
 
 
 @app.command(rich_help_panel=KEEP)
@@ -27,7 +27,9 @@ def workflows(
 ) -> None:
     """List the workflows that are loaded, or show one.
 
-    One is shown with its triggers, its graph, and what each node may do.
+    Each stands there in every version; new events start the newest, which is
+    the one declared last, the others go on with their runs. One is shown with
+    its triggers, its graph, and what each node may do.
 
       [cyan]eventwright workflows[/]
       [cyan]eventwright workflows support[/]
@@ -53,11 +55,12 @@ def workflows(
 async def _list_workflows(app: App, *, as_json: bool) -> None:
     from eventwright.app.commands.workflow_screens import workflows_screen
     from eventwright.app.web.routes_system import list_workflows
+    from eventwright.runs.structures import counts_by_version
 
     if as_json:
         show_json(await list_workflows(app))
     else:
-        show(workflows_screen(list(app.workflows), await app.store.counts()))
+        show(workflows_screen(app.workflows, await counts_by_version(app.store)))
 
 
 async def _show_workflow(app: App, name: str, version: str | None, *, as_json: bool) -> None:
@@ -66,7 +69,7 @@ async def _show_workflow(app: App, name: str, version: str | None, *, as_json: b
 
     workflow = app.workflows.get(name, version)
     if as_json:
-        show_json(describe_workflow(workflow))
+        show_json(describe_workflow(workflow, newest=app.workflows.is_newest(workflow)))
     else:
         show(workflow_screen(workflow, app.engine.runner.graph(workflow).get_graph()))
 
@@ -169,6 +172,75 @@ def path(as_json: AsJson = False) -> None:
             show_json({"database": str(place)})
         else:
             typer.echo(str(place))
+
+    perform(work(), as_json=as_json)
+
+
+@db.command()
+def stats(as_json: AsJson = False) -> None:
+    """Count what the database holds.
+
+    Rows and size of each table, the runs of each workflow, and what could be
+    deleted by now. It only reads.
+
+      [cyan]eventwright db stats[/]
+      [cyan]eventwright db stats --json | jq .log_bytes[/]
+
+    Next: [cyan]eventwright db prune --dry-run[/].
+    """
+
+    async def work() -> None:
+        from eventwright.app.commands.upkeep_screens import statistics_screen
+        from eventwright.runs.retention import removable
+        from eventwright.runs.statistics import statistics
+
+        async with opened() as app:
+            found, due = await statistics(app.store), await removable(app.store, app.settings.keep)
+            if as_json:
+                show_json(vars(found) | {"removable": due})
+            else:
+                show(statistics_screen(found, due, await app.store.now()))
+
+    perform(work(), as_json=as_json)
+
+
+@db.command()
+def prune(
+    checkpoints_after: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Instead of EVENTWRIGHT_KEEP_CHECKPOINTS: 12h, 7d, forever.")
+    ] = None,
+    payloads_after: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Instead of EVENTWRIGHT_KEEP_PAYLOADS: 90d, forever.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete what was kept long enough.
+
+    Checkpoints of finished runs, and with EVENTWRIGHT_KEEP_PAYLOADS what they
+    read and wrote. Workers do it by themselves; this is for more, or for now.
+    The journal, decisions and digests stay.
+
+      [cyan]eventwright db prune --dry-run[/]
+      [cyan]eventwright db prune --checkpoints-after 1d --payloads-after 90d[/]
+
+    Next: [cyan]eventwright db stats[/].
+    """
+
+    async def work() -> None:
+        from asyncio import Event
+
+        from eventwright.app.commands.upkeep_screens import removed_screen
+        from eventwright.queue.keeper import Keeper
+        from eventwright.runs.retention import removable
+
+        async with opened(keep_checkpoints=checkpoints_after, keep_payloads=payloads_after) as app:
+            keep = app.settings.keep
+            removed = await (removable(app.store, keep) if dry_run else Keeper(app.store, keep).round(Event()))
+            if as_json:
+                show_json(vars(removed) | {"dry_run": dry_run})
+            else:
+                show(removed_screen(removed, dry_run=dry_run))
 
     perform(work(), as_json=as_json)
 

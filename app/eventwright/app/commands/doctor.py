@@ -147,7 +147,7 @@ def _workflows(settings: Settings) -> list[Finding]:
 
 def _lanes(settings: Settings, loaded: list[Workflow]) -> Finding:
     names = ", ".join(f"{workflow.name} {workflow.version}" for workflow in loaded)
-    lanes = sorted({workflow.lane for workflow in loaded} - {settings.lane})
+    lanes = sorted({lane for workflow in loaded for lane in workflow.lanes} - set(settings.lanes))
     if lanes:
         advice = "; ".join(f"eventwright worker --lane {lane}" for lane in lanes)
         return Finding("workflows", "warn", f"{names}; lanes with workers of their own: {', '.join(lanes)}", advice)
@@ -185,18 +185,16 @@ async def _redis_and_workers(settings: Settings) -> list[Finding]:
         return [Finding("Redis", "fail", "no embedded Valkey for this system", advice)]
     try:
         async with _redis(settings) as url:
-            workers = await workers_of(url, settings.lane)
+            workers = {lane: await workers_of(url, lane) for lane in settings.lanes}
     except (BellDown, ValkeyNotStarted) as error:
         advice = "runs go on without it, found by the sweep; look at EVENTWRIGHT_REDIS_URL"
         return [Finding("Redis", "fail", f"{place}: {line(error, 200)}", advice)]
     answers = Finding("Redis", "ok", f"{place} answers")
-    if not workers:
-        advice = f"eventwright up, or eventwright worker --lane {settings.lane}"
-        return [answers, Finding("workers", "warn", f"nobody works on lane {settings.lane}", advice)]
-    return [
-        answers,
-        Finding("workers", "ok", f"{len(workers)} on lane {settings.lane}: {line(', '.join(workers), 120)}"),
-    ]
+    if deserted := [lane for lane, names in workers.items() if not names]:
+        advice = f"eventwright up, or eventwright worker --lane {','.join(deserted)}"
+        return [answers, Finding("workers", "warn", f"nobody works on lane {', '.join(deserted)}", advice)]
+    found = "; ".join(f"{len(names)} on lane {lane}: {', '.join(names)}" for lane, names in workers.items())
+    return [answers, Finding("workers", "ok", line(found, 200))]
 
 
 @asynccontextmanager

@@ -49,7 +49,8 @@ def send(
     """Send events.
 
     The same event again is a duplicate and starts nothing. FILE holds a
-    CloudEvent, a JSON array of them, or one on each line.
+    CloudEvent, a JSON array of them, or one on each line. A service that is
+    busy is tried for a minute, as often as it asks for.
 
       [cyan]eventwright send event.json[/]
       [cyan]eventwright send --type ticket.created --data '{"text": "Hello"}'[/]
@@ -109,11 +110,12 @@ def _composed(attributes: dict[str, Any], raw: bytes) -> Iterable[Event | Proble
 
 async def _send_all(items: Iterable[Event | Problem], to: str | None, by: str | None) -> list[dict[str, Any]]:
     """Send one after the other, into our database or to an API. What became of each, as the API would say it."""
-    from eventwright.app.sending import NotAccepted, send
+    from eventwright.app.sending import PATIENCE, NotAccepted, send
     from eventwright.app.web.access import key_of
     from eventwright.app.wire.problems import Problem
 
     told: list[dict[str, Any]] = []
+    patience = PATIENCE
     async with AsyncExitStack() as stack:
         door: App | str = to if to is not None else await stack.enter_async_context(opened())
         key = key_of(read_settings()) if to is not None else None
@@ -122,8 +124,10 @@ async def _send_all(items: Iterable[Event | Problem], to: str | None, by: str | 
                 told.append({"id": None, "source": None, "error": item.document()})
                 continue
             try:
-                told.append(await send(item, to=door, key=key, by=by))
+                told.append(await send(item, to=door, key=key, by=by, patience=patience))
             except NotAccepted as refused:
+                if "retry_after" in refused.problem:
+                    patience = 0.0  # it was waited for, and not for each event of a long file again
                 told.append({"id": item.id, "source": item.source, "error": refused.problem})
     return told
 

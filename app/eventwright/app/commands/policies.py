@@ -1,6 +1,6 @@
 """The command line about policies: `policy show` for who reads them, `check` for who writes them.
 
-Both read the workflows alone, and need no database.
+Both read the workflows alone, and need no database; but for `check --against`, which looks at one.
 """
 
 from __future__ import annotations
@@ -73,6 +73,12 @@ def check(
         typer.Option(metavar="TOOL", help="Prove that no call of this tool is made without an approval; repeatable."),
     ] = None,
     version: Version = None,
+    against: Annotated[
+        bool, typer.Option("--against", help="Look instead for unfinished runs that this code would break.")
+    ] = False,
+    database: Annotated[
+        str | None, typer.Option(metavar="URL", help="With --against: another database than that of the settings.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Look for what is wrong with workflows before they run.
@@ -82,29 +88,54 @@ def check(
     loops without a budget, names of nothing; each with the path that leads
     there. Exit code 1 if there is any. docs/checks.md describes each.
 
+    With --against it reads a database instead, before a deploy: each run that
+    is not finished and that this code would break, why, and the way out. Exit
+    code 1 if there is any. docs/versions.md tells what breaks a run.
+
       [cyan]eventwright check[/]                        all workflows, as in CI
       [cyan]eventwright check support --approved payments.refund[/]
+      [cyan]eventwright check --against --database postgresql://…[/]
 
     Next: [cyan]eventwright policy show WORKFLOW[/].
     """
 
     if version is not None and not workflows:
         raise typer.BadParameter("goes with a WORKFLOW", param_hint="--version")
+    if against and (version or approved):
+        given = "--version" if version else "--approved"
+        raise typer.BadParameter("goes without --against, which looks at every version", param_hint=given)
+    if database is not None and not against:
+        raise typer.BadParameter("goes with --against", param_hint="--database")
 
-    async def work() -> int:
-        from eventwright.app.commands.policy_screens import check_document, check_screen
-        from eventwright.graphs.check import checked
+    names = workflows or []
+    work = _check_against(names, database, as_json) if against else _check(names, approved or [], version, as_json)
+    perform(work, as_json=as_json)
 
-        loaded = _loaded()
-        chosen = [loaded.get(name, version) for name in workflows] if workflows else list(loaded)
-        results = [checked(each, approved=_named(each, approved or (), chosen)) for each in chosen]
-        if as_json:
-            show_json(check_document(results))
-        else:
-            show(check_screen(results))
-        return 1 if any(result.findings for result in results) else 0
 
-    perform(work(), as_json=as_json)
+async def _check(names: Sequence[str], approved: Sequence[str], version: str | None, as_json: bool) -> int:
+    from eventwright.app.commands.policy_screens import check_document, check_screen
+    from eventwright.graphs.check import checked
+
+    loaded = _loaded()
+    chosen = [loaded.get(name, version) for name in names] if names else list(loaded.versions())
+    results = [checked(each, approved=_named(each, approved, chosen)) for each in chosen]
+    if as_json:
+        show_json(check_document(results))
+    else:
+        show(check_screen(results))
+    return 1 if any(result.findings for result in results) else 0
+
+
+async def _check_against(names: Sequence[str], database: str | None, as_json: bool) -> int:
+    from eventwright.app.commands.version_screens import against_document, against_screen
+    from eventwright.app.commands.versions import look_at
+
+    found, where = await look_at(_loaded(), database, names)
+    if as_json:
+        show_json(against_document(found, where))
+    else:
+        show(against_screen(found, where))
+    return 1 if found.broken else 0
 
 
 def _loaded() -> Workflows:

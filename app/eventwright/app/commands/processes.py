@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from functools import partial
 
 from rich.table import Table
 from rich.text import Text
@@ -16,12 +19,14 @@ from eventwright.app.commands.console import console
 from eventwright.app.commands.logs import log_to_stderr
 from eventwright.app.commands.places import redis_place, without_password
 from eventwright.app.composition import App, open_app
+from eventwright.app.observing.spans import exporting_spans
 from eventwright.app.settings import Settings
 from eventwright.graphs.check import check
 from eventwright.guardrails.redaction import Redaction
+from eventwright.queue.stall import watchdog
 from eventwright.runs.heartbeats import heartbeats
 
-#: Seconds that a second signal leaves for tidying up, before the process ends whatever it does.
+#: Seconds that a second signal, or the end of everything else, leaves before the process ends whatever it does.
 AT_ONCE = 1.0
 
 
@@ -48,6 +53,11 @@ async def stopped_by_signals() -> AsyncIterator[asyncio.Event]:
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
+    if stopping.is_set():
+        # Warmly ended but for a synchronous node that did not end in time: its run is given up, its thread is left.
+        last = threading.Timer(AT_ONCE, os._exit, (0,))
+        last.daemon = True
+        last.start()
 
 
 async def together(stopping: asyncio.Event, *works: Callable[[asyncio.Event], Awaitable[None]]) -> None:
@@ -65,12 +75,33 @@ async def together(stopping: asyncio.Event, *works: Callable[[asyncio.Event], Aw
             raise outcome
 
 
+def log(settings: Settings) -> None:
+    """Let this process log as its settings want it."""
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    log_to_stderr(level, redaction=Redaction(literals=settings.secrets.literals), format=settings.log_format)
+
+
 def collect_seldom() -> None:
     """Let the garbage collector look less often. What a run leaves behind is freed by counting references, and the
     collector's usual haste takes a seventh of a worker's CPU (`make bench`). For a process that stays a worker."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
+
+
+@asynccontextmanager
+async def opened(settings: Settings, *, works: bool = False, rings: bool = True) -> AsyncIterator[App]:
+    """The App of a process, whose spans leave as its environment says."""
+    with exporting_spans():
+        async with open_app(settings, works=works, rings=rings) as app:
+            with watched_for_stalls(app) if works and settings.stall_seconds else nullcontext():
+                yield app
+
+
+def watched_for_stalls(app: App) -> AbstractContextManager[None]:
+    """A node that blocks the event loop of this worker is told, and at last ends the process."""
+    settings, engine = app.settings, app.engine
+    return watchdog(settings.database, engine.worker, engine.active, seconds=settings.stall_seconds)
 
 
 # -- up, api, worker -------------------------------------------------------------------------------------------------
@@ -80,8 +111,8 @@ async def up(settings: Settings) -> None:
     """API, worker and scheduler in this process."""
     from eventwright.app.web.api import serve_api
 
-    log_to_stderr(redaction=Redaction(literals=settings.secrets.literals))
-    async with stopped_by_signals() as stopping, open_app(settings, works=True) as app:
+    log(settings)
+    async with stopped_by_signals() as stopping, opened(settings, works=True) as app:
         collect_seldom()
 
         async def serve(stopping: asyncio.Event) -> None:
@@ -94,28 +125,31 @@ async def api(settings: Settings) -> None:
     """The API alone; workers of the same database and Redis do the rest."""
     from eventwright.app.web.api import serve_api
 
-    log_to_stderr(redaction=Redaction(literals=settings.secrets.literals))
-    async with stopped_by_signals() as stopping, open_app(settings) as app:
+    log(settings)
+    async with stopped_by_signals() as stopping, opened(settings) as app:
         await serve_api(app, stopping, on_ready=lambda address: greet(app, address))
 
 
 async def worker(settings: Settings) -> None:
     """A worker with its scheduler."""
-    log_to_stderr(redaction=Redaction(literals=settings.secrets.literals))
-    async with stopped_by_signals() as stopping, open_app(settings, works=True) as app:
+    log(settings)
+    from eventwright.app.web.metrics_server import serve_metrics
+
+    async with stopped_by_signals() as stopping, opened(settings, works=True) as app:
         greet(app, None)
         collect_seldom()
-        await app.work(stopping)
+        shown = [] if settings.metrics_port is None else [partial(serve_metrics, app)]
+        await together(stopping, app.work, *shown)
 
 
 async def burst(settings: Settings) -> dict[str, str]:
-    """Take up every run of this lane that is due, until none is; for scripts and for whoever has no daemon.
+    """Take up every run of our lanes that is due, until none is; for scripts and for whoever has no daemon.
 
     Returns:
         The state in which each run rests, by id.
     """
     rings = settings.redis_url not in ("", "none")
-    async with stopped_by_signals() as stopping, open_app(settings, works=True, rings=rings) as app:
+    async with stopped_by_signals() as stopping, opened(settings, works=True, rings=rings) as app:
         engine = app.engine
         times = engine.times
         rested: dict[str, str] = {}
@@ -132,12 +166,14 @@ async def burst(settings: Settings) -> dict[str, str]:
 
 
 async def _due_here(app: App, stopping: asyncio.Event) -> list[str]:
-    """Due runs of our lane, as many as may run at once; none when we are to stop."""
+    """Due runs of the most urgent of our lanes that has any, as many as may run at once; none when we are to stop."""
     if stopping.is_set():
         return []
     await app.engine.tick()
-    due = await app.store.due_runs(limit=app.settings.concurrency)
-    return [run_id for run_id, lane in due if lane == app.settings.lane]
+    for lane in app.settings.lanes:
+        if due := await app.store.due_runs(limit=app.settings.concurrency, lane=lane):
+            return [run_id for run_id, _ in due]
+    return []
 
 
 @asynccontextmanager
@@ -190,8 +226,11 @@ def _facts(app: App) -> list[tuple[str, str]]:
         ("wake-ups", redis_place(settings)),
         ("model", settings.model or "the provider's usual one" if _has_model(settings) else "offline, by keywords"),
         ("mail", without_password(settings.smtp_url) or "none: set EVENTWRIGHT_SMTP_URL if a workflow mails"),
-        ("workflows", ", ".join(f"{workflow.name} {workflow.version}" for workflow in app.workflows) or "none"),
-        ("lane", settings.lane),
+        (
+            "workflows",
+            ", ".join(f"{workflow.name} {workflow.version}" for workflow in app.workflows.versions()) or "none",
+        ),
+        ("lane" if len(settings.lanes) == 1 else "lanes", ", ".join(settings.lanes)),
     ]
 
 
@@ -201,8 +240,10 @@ def _has_model(settings: Settings) -> bool:
 
 def _warnings(app: App) -> list[str]:
     """What this process will not do though somebody may expect it."""
-    lanes = {workflow.lane for workflow in app.workflows} - {app.settings.lane}
-    alone = [f"runs of lane {lane} need a worker of their own: eventwright worker --lane {lane}" for lane in lanes]
+    lanes = {lane for workflow in app.workflows.versions() for lane in workflow.lanes} - set(app.settings.lanes)
+    alone = [
+        f"runs of lane {lane} need a worker of their own: eventwright worker --lane {lane}" for lane in sorted(lanes)
+    ]
     found = [(workflow, len(check(workflow))) for workflow in app.workflows]
     return alone + [
         f"{workflow.name} {workflow.version} is not well, the gate will ask or refuse: "

@@ -101,11 +101,13 @@ class Listed:
         """Once, as the API answers it."""
         from eventwright.app.web.models import Run as Answer
         from eventwright.app.web.models import RunPage
+        from eventwright.runs.turns import ahead
 
         found = await self._runs(before, more=1)
         page = found[: self._limit]
         reviews = await self._store.review_ids([run.id for run in page]) if page else {}
-        items = [Answer.of(run, reviews[run.id]) for run in page]
+        before_them = await ahead(self._store, page)
+        items = [Answer.of(run, reviews[run.id], before_them.get(run.id)) for run in page]
         show_json(RunPage(items=items, next=page[-1].id if len(found) > self._limit else None))
 
     async def watch(self) -> None:
@@ -152,14 +154,16 @@ def run(
 async def _show_run(app: App, run_id: str, *, as_json: bool) -> None:
     from eventwright.app.commands.screens import run_screen
     from eventwright.app.web.models import Run as Answer
+    from eventwright.runs.turns import ahead
 
     found = await app.store.run(run_id)
+    before = await ahead(app.store, [found])
     if as_json:
-        show_json(Answer.of(found, (await app.store.review_ids([run_id]))[run_id]))
+        show_json(Answer.of(found, (await app.store.review_ids([run_id]))[run_id], before.get(run_id)))
         return
     asked = await app.store.reviews(state=ReviewState.OPEN, run_ids=[run_id])
     record, effects = await app.store.journal(run_id), await app.store.effects(run_id)
-    show(run_screen(found, record, effects, asked, await app.store.now()))
+    show(run_screen(found, record, effects, asked, await app.store.now(), waits_for=before.get(run_id)))
     if found.state is RunState.FAILED:
         from eventwright.app.commands.amend_screens import done_screen, written
 
@@ -212,9 +216,12 @@ def replay(
         raise typer.BadParameter("give one run, or --all", param_hint="RUN")
     if not every and (reason or workflow):
         raise typer.BadParameter("goes with --all", param_hint="--reason" if reason else "--workflow")
-    names = dict(_renamed(pair) for pair in rename or ())
+    names = renamed(rename)
 
     async def work() -> int:
+        from eventwright.queue.migration import Move
+
+        move = Move(rename=names)
         async with opened() as app:
             name = whoami(by)
             ids = await _dead_letters(app, reason, workflow) if run is None else [await whole_id(app.store, "run", run)]
@@ -222,7 +229,7 @@ def replay(
             refused: dict[str, EventwrightError] = {}
             for run_id in ids:
                 try:
-                    replayed.append(await app.engine.replay(run_id, by=name, from_start=from_start, rename=names))
+                    replayed.append(await app.engine.replay(run_id, by=name, from_start=from_start, move=move))
                 except EventwrightError as error:
                     if not every:
                         raise
@@ -233,11 +240,15 @@ def replay(
     perform(work(), as_json=as_json)
 
 
-def _renamed(pair: str) -> tuple[str, str]:
-    old, equals, new = pair.partition("=")
-    if not (old and equals and new):
-        raise typer.BadParameter(f"{pair!r} is not OLD=NEW", param_hint="--rename")
-    return old, new
+def renamed(pairs: list[str] | None) -> dict[str, str]:
+    """The new names by the old ones, as they are typed."""
+    names: dict[str, str] = {}
+    for pair in pairs or ():
+        old, equals, new = pair.partition("=")
+        if not (old and equals and new):
+            raise typer.BadParameter(f"{pair!r} is not OLD=NEW", param_hint="--rename")
+        names[old] = new
+    return names
 
 
 async def _dead_letters(app: App, reason: Reason | None, workflow: str | None) -> list[str]:

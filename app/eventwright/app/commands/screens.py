@@ -18,9 +18,11 @@ from eventwright.app.commands.telling import (
     call,
     clock,
     compact,
+    expired,
     line,
     next_commands,
     offered,
+    order,
     people,
     plain,
     result,
@@ -177,7 +179,13 @@ def rested_screen(rested: Mapping[str, str]) -> RenderableType:
 
 
 def run_screen(
-    run: Run, journal: Sequence[JournalEntry], effects: Sequence[Effect], asked: Sequence[Review], now: datetime
+    run: Run,
+    journal: Sequence[JournalEntry],
+    effects: Sequence[Effect],
+    asked: Sequence[Review],
+    now: datetime,
+    *,
+    waits_for: str | None = None,
 ) -> RenderableType:
     """Everything an operator wants to know about one run."""
     event = run.event
@@ -189,16 +197,18 @@ def run_screen(
             [
                 ("workflow", f"{line(run.workflow)} {line(run.version)}, lane {line(run.lane)}"),
                 ("event", Text(f"{line(event.type)}  {line(event.id)}  from {line(event.source)}")),
-                ("data", Text(compact(event.data, 400))),
+                ("data", Text(expired(event.expired_at) if event.expired_at else compact(event.data, 400))),
                 ("began", f"{clock(run.created_at)}, {when(run.created_at, now)}"),
                 ("attempts", f"{run.attempts}"),
+                *([("order", order(run.serial_key, waits_for))] if run.serial_key else []),
             ]
         ),
         heading("What happened"),
         timeline_table(journal),
     ]
     if effects:
-        parts += [heading("Effects"), effects_table(effects)]
+        told = f"Effects, their data {expired(run.expired_at)}" if run.expired_at else "Effects"
+        parts += [heading(told), effects_table(effects)]
     if asked:
         parts += [heading("Who is asked"), *spaced(review_screen(review, now) for review in asked)]
     elif next_commands(run):
@@ -291,6 +301,8 @@ def review_screen(
 
 def _about(review: Review, now: datetime) -> Iterable[tuple[str, RenderableType]]:
     tool = review.evidence.get("tool")
+    if review.expired_at is not None:
+        yield "data", Text(expired(review.expired_at))
     if review.arguments is not None:
         proposed = review.arguments["value"] if review.arguments.keys() == {"value"} else review.arguments
         shown = call(tool, review.arguments) if tool else compact(proposed)

@@ -12,7 +12,7 @@ from typing import Any, Literal, assert_never
 
 from eventwright.guardrails.text import mark
 from eventwright.runs.records import DecisionType, JournalEntry, JournalKind, Review, ReviewState, Run
-from eventwright.runs.states import RunState
+from eventwright.runs.states import Reason, RunState
 
 Tone = Literal["plain", "quiet", "good", "bad", "ask"]
 
@@ -59,6 +59,11 @@ def line(text: object, longest: int = 0) -> str:
 def compact(value: Any, longest: int = 0) -> str:
     """A JSON value on one line; a string without its quotes."""
     return line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), longest)
+
+
+def expired(at: datetime) -> str:
+    """What stands where data was, that was deleted because it had been kept long enough."""
+    return f"expired on {at:%Y-%m-%d}"
 
 
 def short(identifier: str) -> str:
@@ -122,6 +127,8 @@ def clock(moment: datetime | None, beside: datetime | None = None) -> str:
 def why(run: Run, now: datetime, asked: Sequence[Review] = ()) -> str:
     """Why the run is where it is: what it waits for, or how it ended."""
     match run.state:
+        case RunState.RECEIVED if run.in_line:
+            return f"waits for its turn: runs of the key {line(run.serial_key, 40)} go one after the other"
         case RunState.RECEIVED:
             return f"waits for a worker of lane {line(run.lane)}"
         case RunState.PROCESSING:
@@ -133,7 +140,8 @@ def why(run: Run, now: datetime, asked: Sequence[Review] = ()) -> str:
             more = f" (and {len(asked) - 1} more)" if len(asked) > 1 else ""
             return line(asked[0].question) + more
         case RunState.WAITING:
-            return f"goes on {when(run.due_at, now)}" if run.due_at else "waits for an event"
+            why = f": {line(run.error)}" if run.error else ""
+            return f"goes on {when(run.due_at, now)}{why}" if run.due_at else "waits for an event"
         case RunState.RETRYING:
             return f"attempt {run.attempts} {when(run.due_at, now)}: {line(run.error)}"
         case RunState.FAILED:
@@ -146,13 +154,20 @@ def why(run: Run, now: datetime, asked: Sequence[Review] = ()) -> str:
             assert_never(run.state)
 
 
+def order(key: str, waits_for: str | None) -> str:
+    """With which others a run stands in line, and behind whom."""
+    behind = f", behind {short(waits_for)}" if waits_for else ""
+    return f"one run of the key {line(key, 40)} at a time{behind}"
+
+
 def next_commands(run: Run, asked: Sequence[Review] = ()) -> list[str]:
     """What an operator can do about the run now."""
     if asked:
         return [command for review in asked for command in answers(review).values()]
     match run.state:
         case RunState.FAILED:
-            return [f"eventwright replay {short(run.id)}", f"eventwright cancel {short(run.id)}"]
+            again = "migrate --dry-run" if run.reason is Reason.NEEDS_MIGRATION else "replay"
+            return [f"eventwright {again} {short(run.id)}", f"eventwright cancel {short(run.id)}"]
         case RunState.COMPLETED | RunState.CANCELLED:
             return []
         case _:
@@ -286,14 +301,18 @@ def _transition(entry: JournalEntry) -> tuple[str, Tone]:
             return told, "plain"
         case "received" if "replay" in data:
             return f"{by} replays it {line(data['replay'])}", "plain"
+        case "received" if "lane" in data:
+            return f"handed over to lane {line(data['lane'])} by {by}", "quiet"
         case "received":
             return f"handed back by {by}", "quiet"
         case "processing":
-            return f"taken {'over from a dead worker' if data.get('taken_over') else 'up'} by {by}", "quiet"
+            return f"taken {_from_whom(data)} by {by}", "quiet"
         case "pending_approval":
-            return "rests until a person has decided", "quiet"
+            meanwhile = f", and goes on in lane {line(data['lane'])} meanwhile" if "lane" in data else ""
+            return f"rests until a person has decided{meanwhile}", "quiet"
         case "waiting":
-            return f"waits{' until ' + line(data['due_at']) if 'due_at' in data else ''}", "quiet"
+            why = f": {line(data['error'])}" if data.get("error") else ""
+            return f"waits{' until ' + line(data['due_at']) if 'due_at' in data else ''}{why}", "quiet"
         case "retrying":
             return f"will be tried again: {line(data.get('error'))}", "bad"
         case "failed":
@@ -304,6 +323,12 @@ def _transition(entry: JournalEntry) -> tuple[str, Tone]:
             return f"cancelled by {by}", "plain"
         case other:
             return f"{line(origin)} → {line(other)}", "plain"
+
+
+def _from_whom(data: Mapping[str, Any]) -> str:
+    if not data.get("taken_over"):
+        return "up"
+    return "over from a worker that had to stop" if data.get("crashes") == 0 else "over from a dead worker"
 
 
 def _told(entry: JournalEntry) -> tuple[str, Tone]:

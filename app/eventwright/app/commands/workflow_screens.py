@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -11,31 +11,39 @@ from rich.tree import Tree
 
 from eventwright.app.commands.screens import STATES, commands, facts, heading, mark, table
 from eventwright.app.commands.telling import line
-from eventwright.graphs.described import asked_about, longest, retries, unsure
-from eventwright.graphs.workflow import On, Workflow
+from eventwright.graphs.described import asked_about, lane_words, longest, retries, unsure
+from eventwright.graphs.serial import key_words
+from eventwright.graphs.workflow import On, Workflow, Workflows
 from eventwright.guardrails.policy import Policy
 from eventwright.runs.states import RunState
 
 START, END = "__start__", "__end__"
 
 
-def workflows_screen(workflows: Sequence[Workflow], counts: Mapping[tuple[str, str], int]) -> RenderableType:
-    """The loaded workflows, one a line, with how many of their runs are where."""
-    if not workflows:
+def workflows_screen(workflows: Workflows, counts: Mapping[tuple[str, str, str], int]) -> RenderableType:
+    """The loaded workflows in their versions, one a line, with how many of their runs are where.
+
+    Args:
+        counts: by workflow, version and state.
+    """
+    loaded = list(workflows.versions())
+    if not loaded:
         return Text("No workflow is loaded; EVENTWRIGHT_WORKFLOWS names the modules.")
     made = table("workflow", "version", "on", "runs", flexible="on")
-    for workflow in workflows:
+    for workflow in loaded:
         runs = Text()
         for state in RunState:
-            if number := counts.get((workflow.name, str(state))):
+            if number := counts.get((workflow.name, workflow.version, str(state))):
                 runs.append_text(mark(STATES[state], f"{number} {state}  "))
         made.add_row(
             Text(workflow.name, style="bold"),
             workflow.version,
-            ", ".join(_trigger(trigger) for trigger in workflow.triggers),
+            ", ".join(_trigger(trigger) for trigger in workflow.triggers)
+            if workflows.is_newest(workflow)
+            else Text("nothing: it goes on with its runs", style="dim"),
             runs or Text("none", style="dim"),
         )
-    return Group(made, Text(), commands([f"eventwright workflows {workflows[0].name}"]))
+    return Group(made, Text(), commands([f"eventwright workflows {loaded[0].name}"]))
 
 
 def workflow_screen(workflow: Workflow, graph: Any) -> RenderableType:
@@ -58,7 +66,8 @@ def workflow_screen(workflow: Workflow, graph: Any) -> RenderableType:
 
 def _trigger(trigger: On) -> str:
     versions = f" (payload {', '.join(trigger.payload)})" if trigger.payload else ""
-    return line(f"{trigger.type}{f' from {trigger.source}' if trigger.source else ''}{versions}")
+    key = "" if trigger.key is None else f", one at a time by {key_words(trigger.key)}"
+    return line(f"{trigger.type}{f' from {trigger.source}' if trigger.source else ''}{versions}{key}")
 
 
 def graph_tree(workflow: Workflow, graph: Any) -> Tree:
@@ -105,4 +114,6 @@ def _node(way: tuple[str, str], name: str, policy: Policy) -> Text:
     words = [words for words in (retries(policy), longest(policy)) if words is not None]
     if policy.fallback is not None:
         words.append("a prepared answer if the model is away")
+    if policy.lane is not None:
+        words.append(lane_words(policy.lane))
     return text.append(f"\n{', '.join(words)}", style="dim") if words else text

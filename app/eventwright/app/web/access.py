@@ -27,6 +27,7 @@ from eventwright.app.wire.problems import Problem, ProblemType, Refused
 from eventwright.queue.intake import DEAD_LETTER
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.records import person
+from eventwright.runs.retention import RETENTION
 
 ACTOR = "eventwright-actor"
 #: Characters that a principal's name may have.
@@ -34,7 +35,7 @@ LONGEST_NAME = 200
 #: Who holds the key, and says nothing more.
 KEY_HOLDER = "api-key"
 #: Names that stand in the journal for the service itself.
-OURS = frozenset({KEY_HOLDER, DEAD_LETTER, "deadline", "gate", "graph", "intake", "workflow"})
+OURS = frozenset({KEY_HOLDER, DEAD_LETTER, RETENTION, "deadline", "gate", "graph", "intake", "workflow"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

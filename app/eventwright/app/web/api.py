@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from eventwright.app.composition import App
 from eventwright.app.web import routes_events, routes_reviews, routes_runs, routes_system
 from eventwright.app.web.access import Access, key_of, refuse_open_doors
-from eventwright.app.web.bodies import PATIENCE, Leftovers
+from eventwright.app.web.bodies import PATIENCE, Bodies
 from eventwright.app.web.document import describe
-from eventwright.app.web.listening import listen, server_for, url_of
+from eventwright.app.web.listening import listen, serve_on, url_of
 from eventwright.app.web.refusals import tell_problems
 
 
@@ -42,7 +42,7 @@ def create_api(app: App, *, ending: asyncio.Event | None = None, patience: float
         api.include_router(routes.router)
     tell_problems(api)
     api.add_middleware(Access, key=key_of(app.settings))
-    api.add_middleware(Leftovers)
+    api.add_middleware(Bodies)
     api.openapi = partial(_document, api)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return api
 
@@ -70,21 +70,12 @@ async def serve_api(
     """
     refuse_open_doors(app.settings)
     ending = asyncio.Event()
-    server = server_for(create_api(app, ending=ending, patience=patience), patience=patience)
+    api = create_api(app, ending=ending, patience=patience)
     with listen(app.settings.host, app.settings.port) as listening:
-        url = url_of(listening)
-        serving = asyncio.create_task(server.serve(sockets=[listening]), name="api")
-        waiting = asyncio.create_task(stopping.wait(), name="api stopping")
-        try:
-            if on_ready is not None:
-                # The socket accepts since it listens; who comes before the server looks is not turned away.
-                on_ready(url)
-            await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiting.cancel()
-            ending.set()
-            server.should_exit = True
-            await serving
+        if on_ready is not None:
+            # The socket accepts since it listens; who comes before the server looks is not turned away.
+            on_ready(url_of(listening))
+        await serve_on(listening, api, stopping, patience=patience, on_end=ending.set)
 
 
 def _document(api: FastAPI) -> dict[str, object]:

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from eventwright.app.web.models import Body
 from eventwright.app.wire.problems import Problem, ProblemType, Refused
 from eventwright.app.wire.strict_json import LIMIT, TooLarge, parse
-from eventwright.runs.errors import MOST_FAULTS, in_one_line
+from eventwright.runs.errors import MOST_FAULTS, Overloaded, in_one_line
 
 Model = TypeVar("Model", bound=Body)
 Value = TypeVar("Value")
@@ -26,6 +26,8 @@ HEAVY = 64 * 1024
 #: What is read of a body that nobody wants, in bytes and seconds, so that its sender gets to hear the answer.
 LEFTOVERS = 16 * LIMIT
 LEFTOVER_SECONDS = 2.0
+#: Bytes of bodies that may be in hand in all requests together. What is read from JSON takes several times as much.
+MOST_IN_HAND = 32 * LIMIT
 
 
 async def read_body(request: Request) -> bytes:
@@ -80,15 +82,19 @@ def body_of(
     return dependency
 
 
-class Leftovers:
-    """ASGI middleware that sees to the rest of a body that was answered before it was read.
+class Bodies:
+    """ASGI middleware that bounds the bodies of all requests together, and sees to the rest of one that nobody read.
 
-    A little of it is read and thrown away, because a sender in the middle of its body may never look at an answer
-    that comes with a closed connection. What is still missing then is not waited for: the connection is closed.
+    Where the bodies in hand come to too much, the request whose body goes on is refused, until others are answered.
+
+    Of the rest of a body that was answered before it was read, a little is read and thrown away, because a sender in
+    the middle of its body may never look at an answer that comes with a closed connection. What is still missing then
+    is not waited for: the connection is closed.
     """
 
     def __init__(self, inner: ASGIApp) -> None:
         self._inner = inner
+        self._in_hand = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -96,11 +102,21 @@ class Leftovers:
             return
         headers = Headers(scope=scope)
         whole = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+        held = 0
 
         async def receiving() -> Message:
             nonlocal whole
             message = await receive()
             whole = whole or not message.get("more_body", False)
+            return message
+
+        async def holding() -> Message:
+            nonlocal held
+            message = await receiving()
+            held += len(message.get("body", b""))
+            self._in_hand += len(message.get("body", b""))
+            if self._in_hand > MOST_IN_HAND:
+                raise Overloaded(f"{self._in_hand} bytes of bodies are being read already")
             return message
 
         async def sending(message: Message) -> None:
@@ -112,7 +128,10 @@ class Leftovers:
                     MutableHeaders(scope=message)["connection"] = "close"
             await send(message)
 
-        await self._inner(scope, receiving, sending)
+        try:
+            await self._inner(scope, holding, sending)
+        finally:
+            self._in_hand -= held
 
 
 async def _discard(receive: Receive) -> None:

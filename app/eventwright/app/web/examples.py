@@ -45,6 +45,8 @@ RUN: dict[str, Any] = {
     "created_at": "2026-01-31T09:30:00Z",
     "updated_at": "2026-01-31T09:30:02Z",
     "reviews": ["rev_019c135e84f27b6c9d8e7f6a5b4c3d2e"],
+    "serial_key": None,
+    "waits_for": None,
 }
 RUNS: dict[str, Any] = {"items": [RUN], "next": RUN["id"]}
 REPLAYED: dict[str, Any] = {"runs": [RUN["id"]]}
@@ -155,9 +157,11 @@ REVIEWS: dict[str, Any] = {"items": [REVIEW], "next": None}
 WORKFLOW: dict[str, Any] = {
     "name": "support",
     "version": "1",
+    "newest": True,
+    "fingerprint": "952e92f7a9cda762ceeacf02698443274298abfb3f0d51592c92f1cfe4cc9df6",
     "description": "Answers tickets",
     "lane": "default",
-    "triggers": [{"type": "ticket.created", "source": None, "versions": ["1"]}],
+    "triggers": [{"type": "ticket.created", "source": None, "versions": ["1"], "key": None}],
     "nodes": [
         {
             "name": "refund",
@@ -166,6 +170,7 @@ WORKFLOW: dict[str, Any] = {
             "retries": 3,
             "timeout": 10.0,
             "fallback": False,
+            "lane": "default",
         }
     ],
 }

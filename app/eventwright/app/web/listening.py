@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -110,6 +110,32 @@ def listen(host: str, port: int) -> socket.socket:
     # waits for the caller to acknowledge the head, which takes 40 ms.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
+
+
+async def serve_on(
+    listening: socket.socket,
+    api: ASGIApp,
+    stopping: asyncio.Event,
+    *,
+    patience: float,
+    on_end: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve there until `stopping` is set; then requests that are under way get a few seconds to end.
+
+    Args:
+        patience: seconds that the head of a request may take.
+        on_end: called before the server waits for what is under way.
+    """
+    server = server_for(api, patience=patience)
+    serving = asyncio.create_task(server.serve(sockets=[listening]), name="server")
+    waiting = asyncio.create_task(stopping.wait(), name="server stopping")
+    try:
+        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        on_end()
+        server.should_exit = True
+        await serving
 
 
 def url_of(listening: socket.socket) -> str:

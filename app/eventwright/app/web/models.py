@@ -53,6 +53,7 @@ class Event(Answer):
     extensions: dict[str, str]
     received_at: datetime
     principal: str | None = Field(None, description="in whose name it was sent, where that is known")
+    expired_at: datetime | None = Field(None, description="when `data` was deleted, kept long enough; then it is null")
 
 
 class StoredEvent(Event):
@@ -137,10 +138,12 @@ class Run(Answer):
     created_at: datetime
     updated_at: datetime
     reviews: list[str] = Field(description="the ids of its reviews, oldest first")
+    serial_key: str | None = Field(None, description="runs of its workflow with the same key go one after the other")
+    waits_for: str | None = Field(None, description="the run that goes before it, while it waits for its turn")
 
     @classmethod
-    def of(cls, run: records.Run, reviews: list[str]) -> Self:
-        return cls.model_validate(vars(run) | {"reviews": reviews})
+    def of(cls, run: records.Run, reviews: list[str], waits_for: str | None = None) -> Self:
+        return cls.model_validate(vars(run) | {"reviews": reviews, "waits_for": waits_for})
 
 
 class RunPage(Answer):
@@ -227,6 +230,7 @@ class Review(Answer):
     approvers: list[str] = Field([], description="who may decide; everybody if empty")
     barred: list[str] = Field([], description="who may not: who asked for the call, who edited it")
     agreed: list[str] = Field([], description="who has agreed so far, where several people must")
+    expired_at: datetime | None = Field(None, description="when `arguments` and `evidence` were deleted")
     warnings: list[Warned] = Field([], description="what to look at twice: hidden characters, look-alikes, links")
 
     @classmethod
@@ -280,6 +284,7 @@ class Trigger(Answer):
     type: str
     source: str | None
     versions: list[str]
+    key: str | None = Field(None, description="the field or function by which its runs go one after the other")
 
 
 class ToolUse(Answer):
@@ -299,13 +304,16 @@ class Node(Answer):
     retries: int = Field(description="after a failure, at most; some errors may get fewer")
     timeout: float | None = Field(description="seconds")
     fallback: bool = Field(description="whether prepared content stands in for the model")
+    lane: str = Field(description="whose workers run it")
 
 
 class Workflow(Answer):
-    """A workflow that events start here."""
+    """A workflow in one of its versions."""
 
     name: str
     version: str
+    newest: bool = Field(description="whether new events start this version; the others go on with their runs")
+    fingerprint: str = Field(description="of its graph; a run keeps that of the graph it runs in")
     description: str
     lane: str
     triggers: list[Trigger]
@@ -313,7 +321,7 @@ class Workflow(Answer):
 
 
 class WorkflowList(Answer):
-    """The workflows that are deployed."""
+    """The workflows that are deployed, each in every version, in the order in which they are declared."""
 
     model_config = ConfigDict(json_schema_extra=example(examples.WORKFLOWS))
 

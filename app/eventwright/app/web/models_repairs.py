@@ -9,7 +9,9 @@ from pydantic import ConfigDict, Field, model_validator
 
 from eventwright.app.web import examples
 from eventwright.app.web.models import Answer, Body, example
+from eventwright.graphs.mapping import StateMapping
 from eventwright.queue.compensation import LedgerLine
+from eventwright.queue.migration import Move
 from eventwright.runs.event import canonical
 from eventwright.runs.records import EffectState
 from eventwright.runs.states import Reason, RunState
@@ -38,6 +40,7 @@ class Effect(Answer):
     undone_by: str | None = Field(description="the run that took it back, or is about to")
     undone: bool = Field(description="whether that is done")
     obstacle: str | None = Field(description="why it cannot be taken back")
+    expired_at: datetime | None = Field(None, description="when `arguments` and `result` were deleted")
 
     @classmethod
     def of(cls, line: LedgerLine) -> Self:
@@ -68,10 +71,25 @@ class Undo(Body):
 class Replay(Body):
     """How a dead letter is taken up again."""
 
-    model_config = ConfigDict(json_schema_extra=example({}, {"from_start": True}, {"rename": {"pay": "refund"}}))
+    model_config = ConfigDict(
+        json_schema_extra=example(
+            {},
+            {"from_start": True},
+            {"rename": {"pay": "refund"}},
+            {"to_version": "2", "state": {"rename": {"total": "amount"}, "drop": ["note"], "set": {"currency": "EUR"}}},
+        )
+    )
 
     from_start: bool = Field(False, description="begin the graph anew; effects that are done are not repeated")
     rename: dict[str, str] = Field({}, description="nodes that a deploy renamed, old name to new")
+    to_version: str | None = Field(None, description="of its workflow, to which it moves; by default its own")
+    state: dict[str, Any] | None = Field(None, description="what becomes of its state: `rename`, `drop`, `set`")
+
+    @property
+    def move(self) -> Move:
+        """Raises BadMapping."""
+        state = None if self.state is None else StateMapping.read(self.state)
+        return Move(to_version=self.to_version, rename=self.rename, state=state)
 
 
 class ReplayFilter(Body):

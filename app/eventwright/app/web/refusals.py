@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 #: Headers that belong to a problem.
 _HEADERS = {
     ProblemType.UNAUTHENTICATED: {"WWW-Authenticate": "Bearer"},
-    ProblemType.UNAVAILABLE: {"Retry-After": "2"},
 }
 
 
@@ -27,6 +26,8 @@ def problem_response(problem: Problem, path: str) -> Response:
     """The answer that tells the caller of this path about a problem."""
     body = (problem if problem.instance else replace(problem, instance=path)).body()
     headers = dict(_HEADERS.get(problem.type, {}))
+    if "retry_after" in problem.extensions:
+        headers["Retry-After"] = str(problem.extensions["retry_after"])
     return Response(body, status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
 
 

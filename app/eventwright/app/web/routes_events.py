@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from eventwright.app.composition import App
+from eventwright.app.observing.spans import TRACEPARENT, valid_parent
 from eventwright.app.web import examples
 from eventwright.app.web.access import Who
 from eventwright.app.web.bodies import read, read_body
@@ -63,6 +64,8 @@ _SIGNED: list[dict[str, Any]] = [
     {"name": name, "in": "header", "required": True, "schema": {"type": "string"}}
     for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
 ]
+#: Our own troubles, for which nobody but time is needed.
+_WORTH_ANOTHER_TRY = frozenset({ProblemType.INTERNAL, ProblemType.UNAVAILABLE, ProblemType.TOO_BUSY})
 _INTAKE = problems(
     ProblemType.BAD_JSON,
     ProblemType.BAD_EVENT,
@@ -71,6 +74,7 @@ _INTAKE = problems(
     ProblemType.TOO_LARGE,
     ProblemType.UNKNOWN_VERSION,
     ProblemType.INVALID_PAYLOAD,
+    ProblemType.TOO_BUSY,
     ProblemType.UNAVAILABLE,
 )
 
@@ -90,7 +94,8 @@ async def receive_events(request: Request, app: Eventwright, who: Who) -> Accept
     """
     body = await read_body(request)
     delivery = await read(body, lambda raw: read_events(request.headers, raw))
-    items = [item if isinstance(item, Problem) else replace(item, principal=who.name) for item in delivery.items]
+    trace = valid_parent(request.headers.get(TRACEPARENT))
+    items = [item if isinstance(item, Problem) else _as_sent(item, who.name, trace) for item in delivery.items]
     if delivery.batch:
         return await _receive_batch(app, items)
     (item,) = items
@@ -131,10 +136,18 @@ async def show_event(uid: Id, app: Eventwright) -> StoredEvent:
     return StoredEvent.of(await app.store.event(uid))
 
 
-@router.post("/events/{uid}/replay", status_code=202, responses=_INTAKE | problems(ProblemType.NOT_FOUND))
+@router.post(
+    "/events/{uid}/replay", status_code=202, responses=_INTAKE | problems(ProblemType.NOT_FOUND, ProblemType.EXPIRED)
+)
 async def replay_event(uid: Id, app: Eventwright) -> Accepted:
     """Take a refused event in once more, after a deploy that understands it."""
     return Accepted(events=[AcceptedEvent.of(await app.engine.receive_again(uid))])
+
+
+def _as_sent(event: Event, principal: str, trace: str | None) -> Event:
+    """The event in the name of whoever sent it; in the trace of the request, if it names none itself."""
+    extensions = event.extensions if trace is None else {TRACEPARENT: trace} | event.extensions
+    return replace(event, principal=principal, extensions=extensions)
 
 
 def _event(item: Event | Problem) -> Event:
@@ -182,7 +195,9 @@ def _all_refused(refused: Sequence[RefusedItem]) -> Problem:
     types = [by_name[item.error["type"]] for item in refused]
     if not types:
         return Problem(type=ProblemType.BAD_EVENT, detail="the batch is empty")
-    worst = next((own for own in types if own.status >= 500), types[0])
+    worst = next((own for own in types if own in _WORTH_ANOTHER_TRY), types[0])
     items = [item.model_dump(exclude_none=True) for item in refused]
     detail = f"none of the {len(items)} events was accepted; `events` says why for each"
-    return Problem(type=worst, detail=detail, extensions={"events": items})
+    waits = [item.error["retry_after"] for item in refused if "retry_after" in item.error]
+    again = {"retry_after": max(waits)} if waits and worst in _WORTH_ANOTHER_TRY else {}
+    return Problem(type=worst, detail=detail, extensions={"events": items} | again)

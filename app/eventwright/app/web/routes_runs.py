@@ -20,6 +20,7 @@ from eventwright.app.wire.problems import ProblemType
 from eventwright.runs import records
 from eventwright.runs.errors import IllegalMove
 from eventwright.runs.states import FINAL, RunState
+from eventwright.runs.turns import ahead
 
 router = APIRouter(prefix="/v1", tags=["runs"])
 
@@ -41,7 +42,9 @@ async def list_runs(
     found = await app.store.runs(states=state, workflow=workflow, limit=limit + 1, before=cursor)
     items, last = cut(found, limit)
     reviews = await app.store.review_ids([run.id for run in items]) if items else {}
-    return RunPage(items=[Run.of(run, reviews[run.id]) for run in items], next=last.id if last else None)
+    before = await ahead(app.store, items)
+    shown = [Run.of(run, reviews[run.id], before.get(run.id)) for run in items]
+    return RunPage(items=shown, next=last.id if last else None)
 
 
 @router.post(
@@ -100,9 +103,17 @@ async def cancel_run(run_id: Id, app: Eventwright, who: Who) -> Run:
 async def replay_run(
     run_id: Id, how: Annotated[Replay, Depends(body_of(Replay, required=False))], app: Eventwright, who: Who
 ) -> Run:
-    """Take a dead letter up again, on from its last checkpoint; effects that are done are not repeated."""
-    run = await app.engine.replay(run_id, by=who.name, from_start=how.from_start, rename=how.rename)
-    return await _shown(app, run)
+    """Take a dead letter up again, on from its last checkpoint; effects that are done are not repeated.
+
+    With `to_version`, `rename` or `state` it is moved to another graph first, and so is a run that waits: it waits on
+    there.
+    """
+    move = how.move
+    if move and not how.from_start:
+        await app.engine.migrate(run_id, move, by=who.name)
+    else:
+        await app.engine.replay(run_id, by=who.name, from_start=how.from_start, move=move)
+    return await _shown(app, await app.store.run(run_id))
 
 
 @router.get("/runs/{run_id}/effects", responses=problems(ProblemType.NOT_FOUND))
@@ -136,7 +147,8 @@ async def reconcile_run(run_id: Id, app: Eventwright, who: Who) -> Run:
 
 
 async def _shown(app: App, run: records.Run) -> Run:
-    return Run.of(run, (await app.store.review_ids([run.id]))[run.id])
+    before = await ahead(app.store, [run])
+    return Run.of(run, (await app.store.review_ids([run.id]))[run.id], before.get(run.id))
 
 
 async def _replay_if_failed(app: App, run: records.Run, by: str) -> bool:

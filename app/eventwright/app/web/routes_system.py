@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from eventwright.app.web.metrics_server import METRICS
 from eventwright.app.web.models import Edge, Graph, Health, Index, Node, ToolUse, Trigger, Workflow, WorkflowList
 from eventwright.app.web.paging import Eventwright, Id, Name, problems
 from eventwright.app.wire.problems import ProblemType
 from eventwright.graphs import workflow as declared
+from eventwright.graphs.serial import key_words
 from eventwright.guardrails.policy import Policy
 from eventwright.runs.errors import StoreUnavailable
 
 router = APIRouter()
 
-METRICS = "text/plain; version=0.0.4; charset=utf-8"
 #: Seconds that the database has to answer a probe.
 PROBE_SECONDS = 3.0
 _GRAPH_ANSWER: dict[int | str, dict[str, Any]] = {
@@ -32,7 +32,10 @@ _GRAPH_ANSWER: dict[int | str, dict[str, Any]] = {
 _METRICS_ANSWER: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
-            "text/plain": {"schema": {"type": "string"}, "example": 'eventwright_runs{workflow="support"} 3\n'},
+            "text/plain": {
+                "schema": {"type": "string"},
+                "example": 'eventwright_runs{state="completed",workflow="support"} 3.0\n',
+            },
         }
     }
 }
@@ -40,8 +43,10 @@ _METRICS_ANSWER: dict[int | str, dict[str, Any]] = {
 
 @router.get("/v1/workflows", tags=["workflows"])
 async def list_workflows(app: Eventwright) -> WorkflowList:
-    """The workflows that events start here, with their triggers and what each node may do."""
-    return WorkflowList(items=[describe_workflow(workflow) for workflow in app.workflows])
+    """The workflows in every version that is deployed, with their triggers and what each node may do."""
+    found = app.workflows
+    items = [describe_workflow(workflow, newest=found.is_newest(workflow)) for workflow in found.versions()]
+    return WorkflowList(items=items)
 
 
 @router.get(
@@ -84,19 +89,9 @@ async def is_ready(app: Eventwright) -> Health:
 
 @router.get("/metrics", tags=["service"], response_class=PlainTextResponse, responses=_METRICS_ANSWER)
 async def metrics(app: Eventwright) -> Response:
-    """What the service counts, in Prometheus' text format."""
-    runs = {f'workflow="{workflow}",state="{state}"': n for (workflow, state), n in (await app.store.counts()).items()}
-    reviews = {f'workflow="{workflow}"': n for workflow, n in (await app.store.open_reviews()).items()}
-    committer = app.store.committer
-    lines = [
-        *_metric("eventwright_runs", "gauge", "Runs by workflow and state.", runs),
-        *_metric("eventwright_reviews_open", "gauge", "Reviews that wait for a person.", reviews),
-        *_metric(
-            "eventwright_commits_total", "counter", "Batches that this process committed.", {"": committer.commits}
-        ),
-        *_metric("eventwright_writes_total", "counter", "Transactions in those batches.", {"": committer.units}),
-    ]
-    return Response("\n".join(lines) + "\n", headers={"content-type": METRICS})
+    """What the service counts, in Prometheus' text format: what this process did, and what the database holds (of a few
+    seconds ago). It needs the key where the API does."""
+    return Response(await app.exposition.all(), headers={"content-type": METRICS})
 
 
 @router.get("/", tags=["service"])
@@ -116,29 +111,29 @@ async def index(request: Request) -> Index:
     return Index(name=request.app.title, version=request.app.version, links=links)
 
 
-def _metric(name: str, kind: str, help_text: str, values: Mapping[str, int]) -> Iterable[str]:
-    yield f"# HELP {name} {help_text}"
-    yield f"# TYPE {name} {kind}"
-    for labels, value in sorted(values.items()):
-        yield f"{name}{{{labels}}} {value}" if labels else f"{name} {value}"
-
-
-def describe_workflow(workflow: declared.Workflow) -> Workflow:
+def describe_workflow(workflow: declared.Workflow, *, newest: bool) -> Workflow:
     """What is deployed, as the API tells it."""
     return Workflow(
         name=workflow.name,
         version=workflow.version,
+        newest=newest,
+        fingerprint=workflow.fingerprint,
         description=workflow.description,
         lane=workflow.lane,
         triggers=[
-            Trigger(type=trigger.type, source=trigger.source, versions=list(trigger.payload))
+            Trigger(
+                type=trigger.type,
+                source=trigger.source,
+                versions=list(trigger.payload),
+                key=None if trigger.key is None else key_words(trigger.key),
+            )
             for trigger in workflow.triggers
         ],
-        nodes=[_node(name, workflow.policy(name)) for name in workflow.graph.nodes],
+        nodes=[_node(name, workflow.policy(name), workflow.lane) for name in workflow.graph.nodes],
     )
 
 
-def _node(name: str, policy: Policy) -> Node:
+def _node(name: str, policy: Policy, lane: str) -> Node:
     rules = {tool: policy.rule_for(tool) for tool in policy.tools}
     tools = [
         ToolUse.model_validate({"name": tool.name, "class": str(tool.tool_class), "approval": rule and rule.name})
@@ -151,6 +146,7 @@ def _node(name: str, policy: Policy) -> Node:
         retries=policy.most_retries,
         timeout=policy.timeout,
         fallback=policy.fallback is not None,
+        lane=policy.lane or lane,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,6 +14,8 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from eventwright.app.wire.strict_json import BadJSON, TooLarge
+from eventwright.graphs.mapping import BadMapping
+from eventwright.graphs.serial import BadKey
 from eventwright.graphs.workflow import InvalidPayload, UnknownWorkflow
 from eventwright.queue.compensation import NothingToReconcile
 from eventwright.queue.desk import AlreadyDecided, ReviewClosed, StaleDecision, UnfitDecision
@@ -23,9 +26,12 @@ from eventwright.runs.errors import (
     AlreadyUndone,
     DecisionRefused,
     DuplicateEvent,
+    EventExpired,
     EventwrightError,
     IllegalMove,
     MayNotDecide,
+    Overloaded,
+    RunMoved,
     StoreUnavailable,
     UndoRefused,
     UnknownEvent,
@@ -35,6 +41,8 @@ from eventwright.runs.errors import (
 from eventwright.runs.records import ReviewState
 
 MEDIA_TYPE = "application/problem+json"
+#: Seconds after which a database that was away is worth another try.
+RETRY_AFTER = 2
 _RESERVED = frozenset({"type", "title", "status", "detail", "instance"})
 
 
@@ -107,6 +115,12 @@ class ProblemType(StrEnum):
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "The decision is not among the allowed ones, or does not fit the review's schema.",
     )
+    EXPIRED = "expired", HTTPStatus.GONE, "What this needs was kept long enough, and is deleted."
+    TOO_BUSY = (
+        "too-busy",
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "More waits than the service takes on. Nothing was stored; try again later.",
+    )
     INTERNAL = "internal", HTTPStatus.INTERNAL_SERVER_ERROR, "A fault of ours; the log has it."
     UNAVAILABLE = "unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "Nothing was stored; try again in a moment."
 
@@ -174,11 +188,14 @@ _TOLD: Mapping[type[EventwrightError], ProblemType] = MappingProxyType(
         UnknownRun: ProblemType.NOT_FOUND,
         UnknownReview: ProblemType.NOT_FOUND,
         UnknownEvent: ProblemType.NOT_FOUND,
+        EventExpired: ProblemType.EXPIRED,
         UnknownWorkflow: ProblemType.NOT_FOUND,
         DuplicateEvent: ProblemType.EVENT_CONFLICT,
         EventConflict: ProblemType.EVENT_CONFLICT,
         IllegalMove: ProblemType.ILLEGAL_MOVE,
         BadMigration: ProblemType.BAD_REQUEST,
+        BadMapping: ProblemType.BAD_REQUEST,
+        RunMoved: ProblemType.ILLEGAL_MOVE,
         UnfitDecision: ProblemType.UNFIT_DECISION,
         MayNotDecide: ProblemType.FORBIDDEN,
         ReservedEvent: ProblemType.FORBIDDEN,
@@ -201,7 +218,11 @@ def problem_of(error: Exception) -> Problem:
         case SignatureRefused():
             return Problem(type=ProblemType.BAD_SIGNATURE)
         case StoreUnavailable():
-            return Problem(type=ProblemType.UNAVAILABLE)
+            # What the driver says may name hosts and people; the kind of trouble does not.
+            return Problem(type=ProblemType.UNAVAILABLE, detail=error.trouble, extensions={"retry_after": RETRY_AFTER})
+        case Overloaded():
+            seconds = math.ceil(error.retry_after)
+            return Problem(type=ProblemType.TOO_BUSY, detail=str(error), extensions={"retry_after": seconds})
         case DecisionRefused():
             decided = error.state == ReviewState.DECIDED
             return Problem(type=ProblemType.DECIDED if decided else ProblemType.REVIEW_CLOSED, detail=str(error))
@@ -229,7 +250,7 @@ def _undecidable(error: AlreadyDecided | StaleDecision | ReviewClosed) -> Proble
 def _refused_event(error: EventRefused) -> Problem:
     """Why an event was refused, and under which uid it is kept until it can be replayed."""
     cause = error.cause
-    if isinstance(cause, InvalidPayload):
+    if isinstance(cause, InvalidPayload | BadKey):
         extensions = {"uid": error.event.uid, "errors": cause.faults}
         return Problem(type=ProblemType.INVALID_PAYLOAD, detail=str(cause), extensions=extensions)
     return Problem(type=ProblemType.UNKNOWN_VERSION, detail=str(cause), extensions={"uid": error.event.uid})

@@ -195,6 +195,15 @@ def _bare(function: Any) -> Any:
     return getattr(function, "__call__", function)  # noqa: B004 - the method is wanted, with the object that it is of
 
 
+def authored(runnable: Any) -> list[Callable[..., Any]]:
+    """The author's functions that a node runs: its own, and the helpers that they name, of the same package."""
+    own = [function for function in functions(runnable) if not _is_framework(function)]
+    homes = {_package(function) for function in own}
+    kinds = types.FunctionType | types.MethodType
+    helpers = [value for value in named(runnable) if isinstance(value, kinds) and _package(value) in homes]
+    return list({id(function): function for function in (*own, *helpers)}.values())
+
+
 def named(runnable: Any, *, frameworks: bool = False) -> list[Any]:
     """Every value that the functions of a node name, also through the author's own helpers.
 

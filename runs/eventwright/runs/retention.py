@@ -1,0 +1,241 @@
+"""Retention: what is not needed any more is deleted once it was kept long enough, in small batches by anybody.
+
+A finished run loses its checkpoints first, and then what it read and wrote: the arguments and results of its calls, the
+arguments and the evidence of its questions; an event loses its data once none of its runs needs it. What names and
+proves stays for ever: runs, decisions, digests, and the journal as it was written, whose chain of hashes holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from eventwright.runs import schema
+from eventwright.runs.database import padded
+from eventwright.runs.records import JournalEntry, JournalKind
+from eventwright.runs.states import FINAL
+
+if TYPE_CHECKING:
+    from eventwright.runs.committer import Batch, Unit
+    from eventwright.runs.store import Store
+
+#: Runs, or events, of one transaction: others wait for it.
+MOST = 20
+#: Who deletes, in the journal.
+RETENTION = "retention"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keep:
+    """How long what is not needed any more is kept; None is for ever.
+
+    Attributes:
+        checkpoints: of finished runs, counted from their end.
+        payloads: of finished runs, and data of events; with them go the checkpoints, which hold them too.
+    """
+
+    checkpoints: timedelta | None = timedelta(days=7)
+    payloads: timedelta | None = None
+
+    @property
+    def longest_checkpoints(self) -> timedelta | None:
+        """How long a checkpoint is kept in the end."""
+        return min((span for span in (self.checkpoints, self.payloads) if span is not None), default=None)
+
+
+@dataclass(kw_only=True)
+class Removed:
+    """What was deleted, or would be."""
+
+    #: Runs whose checkpoints went, and how many these were.
+    runs: int = 0
+    checkpoints: int = 0
+    #: Runs whose payloads went, and events whose data did.
+    payloads: int = 0
+    events: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.runs or self.payloads or self.events)
+
+    def __iadd__(self, other: Removed) -> Removed:
+        self.runs += other.runs
+        self.checkpoints += other.checkpoints
+        self.payloads += other.payloads
+        self.events += other.events
+        return self
+
+
+async def remove_some(store: Store, keep: Keep) -> Removed:
+    """Delete a little of what was kept long enough, each kind in a transaction of its own. Nothing is left to be
+    deleted when nothing was.
+
+    Raises:
+        StoreUnavailable.
+    """
+    now = await store.now()
+    removed = Removed()
+    for column, longest in ((_RUNS.c.pruned_at, keep.longest_checkpoints), (_RUNS.c.expired_at, keep.payloads)):
+        if longest is None:
+            continue
+        query = sa.select(_RUNS.c.id).where(_left(column, now - longest)).order_by(_RUNS.c.updated_at).limit(MOST)
+        ids = [row["id"] for row in await store.rows_of(query)]
+        if ids:
+            async with store.write() as tx:
+                some = tx.prune(ids) if column is _RUNS.c.pruned_at else tx.expire_runs(ids)
+            removed += some
+    if keep.payloads is not None:
+        before = now - keep.payloads
+        query = sa.select(_EVENTS.c.uid).where(_needless(before)).order_by(_EVENTS.c.received_at).limit(MOST)
+        uids = [row["uid"] for row in await store.rows_of(query)]
+        if uids:
+            async with store.write() as tx:
+                some = tx.expire_events(uids, before=before)
+            removed += some
+    return removed
+
+
+async def removable(store: Store, keep: Keep) -> Removed:
+    """What `remove_some` would delete by and by. Raises StoreUnavailable."""
+    now = await store.now()
+    found = Removed()
+    if keep.longest_checkpoints is not None:
+        left = _left(_RUNS.c.pruned_at, now - keep.longest_checkpoints)
+        (counted,) = await store.rows_of(_PRUNABLE.where(left))
+        found.runs = counted["runs"]
+        # The run's thread, and one more for each time that it was replayed from the start.
+        for number in range(counted["generation"] + 1):
+            name: sa.ColumnElement[str] = _RUNS.c.id if number == 0 else _RUNS.c.id + f":{number}"
+            threads = sa.select(name).where(left, _RUNS.c.generation >= number)
+            found.checkpoints += await _count(store, _CHECKPOINTS, _CHECKPOINTS.c.thread_id.in_(threads))
+    if keep.payloads is not None:
+        before = now - keep.payloads
+        found.payloads = await _count(store, _RUNS, _left(_RUNS.c.expired_at, before))
+        finishing = sa.exists().where(_of_event, ~_left(_RUNS.c.expired_at, before), _RUNS.c.expired_at.is_(None))
+        found.events = await _count(store, _EVENTS, sa.and_(_unexpired(before), ~finishing))
+    return found
+
+
+async def _count(store: Store, table: sa.Table, condition: sa.ColumnElement[bool]) -> int:
+    (row,) = await store.rows_of(sa.select(sa.func.count().label("n")).select_from(table).where(condition))
+    return int(row["n"])
+
+
+class RetentionVerbs:
+    """The verbs that delete, of `Transaction`. What somebody else deleted meanwhile is left out of their answers, which
+    the commit fills in."""
+
+    unit: Unit
+
+    def prune(self, run_ids: Collection[str]) -> Removed:
+        """Delete the checkpoints of these finished runs."""
+        removed = Removed()
+
+        def step(batch: Batch) -> None:
+            ids = _finished(batch, run_ids, "pruned_at")
+            removed.runs, removed.checkpoints = len(ids), _delete_checkpoints(batch, ids)
+
+        self.unit.run_ids.update(run_ids)
+        self.unit.steps.append(step)
+        return removed
+
+    def expire_runs(self, run_ids: Collection[str]) -> Removed:
+        """Delete what these finished runs read and wrote, and journal that."""
+        removed = Removed()
+
+        def step(batch: Batch) -> None:
+            ids = _finished(batch, run_ids, "expired_at")
+            unpruned = _finished(batch, ids, "pruned_at")
+            removed.payloads, removed.runs = len(ids), len(unpruned)
+            removed.checkpoints = _delete_checkpoints(batch, unpruned)
+            if not ids:
+                return
+            for forget in (_FORGET_CALLS, _FORGET_QUESTIONS):
+                batch.execute(forget, {"ids": padded(ids)})
+            batch.execute(_MARK_RUNS.values(expired_at=batch.now), {"ids": padded(ids)})
+            for run_id in ids:
+                data = {"text": "what it read and wrote was kept long enough, and is deleted"}
+                batch.journal(JournalEntry(run_id=run_id, kind=JournalKind.NOTE, actor=RETENTION, data=data))
+
+        self.unit.run_ids.update(run_ids)
+        self.unit.steps.append(step)
+        return removed
+
+    def expire_events(self, uids: Collection[str], *, before: datetime) -> Removed:
+        """Delete the data of these events, received before then, unless a run needs it. Their names and digests stay,
+        so that duplicates are known; of a refusal its kind does, for its words may repeat the data."""
+        removed = Removed()
+        lock = sa.select(_EVENTS.c.uid).where(_EVENTS.c.uid.in_(padded(uids))).order_by(_EVENTS.c.uid)
+        # Looked at again once they are locked: an operator may have taken a refused one in meanwhile.
+        look = sa.select(_EVENTS.c.uid, _EVENTS.c.problem).where(_EVENTS.c.uid.in_(padded(uids)), _needless(before))
+
+        def step(batch: Batch) -> None:
+            batch.execute(lock.with_for_update()).all()
+            found = batch.execute(look).all()
+            removed.events = len(found)
+            for row in found:
+                kept = row.problem and {"title": row.problem.get("title")}
+                batch.execute(_FORGET_EVENT.values(problem=kept, expired_at=batch.now), {"b_uid": row.uid})
+
+        self.unit.steps.append(step)
+        return removed
+
+
+def _finished(batch: Batch, run_ids: Collection[str], marked: str) -> list[str]:
+    """Those of the runs that are final and not marked yet."""
+    rows = [batch.run(run_id) for run_id in sorted(run_ids)]
+    return [row["id"] for row in rows if row["state"] in FINAL and row[marked] is None]
+
+
+def _delete_checkpoints(batch: Batch, ids: Collection[str]) -> int:
+    """How many there were."""
+    if not ids:
+        return 0
+    threads = [
+        run_id if generation == 0 else f"{run_id}:{generation}"
+        for run_id in ids
+        for generation in range(batch.run(run_id)["generation"] + 1)
+    ]
+    batch.execute(_DELETE_WRITES, {"threads": padded(threads)})
+    deleted = batch.execute(_DELETE_CHECKPOINTS, {"threads": padded(threads)}).rowcount
+    batch.execute(_MARK_RUNS.values(pruned_at=batch.now), {"ids": padded(ids)})
+    return deleted
+
+
+_RUNS, _EVENTS, _CHECKPOINTS, _WRITES = schema.runs, schema.events, schema.checkpoints, schema.checkpoint_writes
+
+
+def _left(column: sa.Column[Any], before: datetime) -> sa.ColumnElement[bool]:
+    """A run that ended before then and has not lost this yet; in the words of the index that holds such runs."""
+    return sa.and_(column.is_(None), sa.text(schema.FINISHED), _RUNS.c.updated_at < before)
+
+
+def _unexpired(before: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(_EVENTS.c.expired_at.is_(None), _EVENTS.c.received_at < before)
+
+
+def _needless(before: datetime) -> sa.ColumnElement[bool]:
+    """An event received before then of which every run has lost its own data."""
+    return sa.and_(_unexpired(before), ~sa.exists().where(_of_event, _RUNS.c.expired_at.is_(None)))
+
+
+def _among(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
+    return column.in_(sa.bindparam(name, expanding=True))
+
+
+_of_event = _RUNS.c.event_uid == _EVENTS.c.uid
+_LAST = sa.func.coalesce(sa.func.max(_RUNS.c.generation), 0)
+_PRUNABLE = sa.select(sa.func.count().label("runs"), _LAST.label("generation")).select_from(_RUNS)
+_DELETE_CHECKPOINTS = sa.delete(_CHECKPOINTS).where(_among(_CHECKPOINTS.c.thread_id, "threads"))
+_DELETE_WRITES = sa.delete(_WRITES).where(_among(_WRITES.c.thread_id, "threads"))
+_FORGET_CALLS = (
+    sa.update(schema.effects).where(_among(schema.effects.c.run_id, "ids")).values(arguments=None, result=None)
+)
+_FORGET_QUESTIONS = (
+    sa.update(schema.reviews).where(_among(schema.reviews.c.run_id, "ids")).values(arguments=None, evidence={})
+)
+_MARK_RUNS = sa.update(_RUNS).where(_among(_RUNS.c.id, "ids"))
+_FORGET_EVENT = sa.update(_EVENTS).where(_EVENTS.c.uid == sa.bindparam("b_uid")).values(data=None)
