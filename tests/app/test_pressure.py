@@ -157,12 +157,21 @@ async def test_send_waits_as_long_as_it_is_asked_to_and_says_so(
         assert "sent again in" in caplog.text
 
 
-async def test_the_patience_of_send_ends(opened: Opened):
+async def test_who_would_have_to_wait_for_longer_than_the_patience_is_told_at_once(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+):
+    slept: list[float] = []
+
+    async def note(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("eventwright.app.sending.sleep", note)
     async with opened(max_backlog=1) as app:
         await send("refund.wanted", WISH, to=app)
         with pytest.raises(NotAccepted, match="1 runs wait") as caught:
             await send("refund.wanted", WISH, to=app, patience=1)
     assert caught.value.problem["status"] == 429
+    assert slept == []
 
 
 async def test_bodies_that_stop_in_the_middle_take_no_more_memory_than_is_allowed(

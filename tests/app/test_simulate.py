@@ -179,7 +179,7 @@ async def test_an_authors_own_question_gets_its_answer() -> None:
 
 async def test_the_waits_before_new_attempts_pass_by_themselves() -> None:
     bank = Bank(outages=3)
-    patient = payments(retries=3, backoff=Backoff(first=3600, most=86_400))
+    patient = payments(retries=3, backoff=Backoff(first=864_000, most=864_000))
     async with simulate(patient, {"amount": 1}, resources=[bank]) as run:
         done = await run.run()
         times = [entry.at for entry in await run.journal() if entry.at is not None]

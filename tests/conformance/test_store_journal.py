@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.conformance.world import NOW, Clock, assert_unbroken, begin
 
-from eventwright.runs.committer import hash_of
+from eventwright.runs.chain import hash_of
 from eventwright.runs.records import JournalKind, Run
 from eventwright.runs.store import Store
 

@@ -83,6 +83,17 @@ async def test_nothing_of_a_run_that_may_go_on_is_deleted_however_old(store: Sto
     assert [(await told(store, run)).count(SECRET) for run in runs] == [6, 6]
 
 
+async def test_whoever_deletes_by_hand_cannot_take_anything_from_a_run_that_may_go_on(store: Store) -> None:
+    run = await ended(store, RunState.FAILED)
+
+    async with store.write() as tx:
+        pruned, expired = tx.prune([run.id]), tx.expire_runs([run.id])
+
+    assert pruned == expired == Removed()
+    assert await threads(store) == [run.id]
+    assert (await told(store, run)).count(SECRET) == 6
+
+
 async def test_a_run_that_ended_a_moment_too_late_keeps_everything(store: Store, clock: Clock) -> None:
     await ended(store)
     clock.pass_seconds(WEEK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from eventwright.runs.committer import hash_of
+from eventwright.runs.chain import hash_of
 from eventwright.runs.event import Event, new_id
 from eventwright.runs.records import DecisionType, EventState, JournalEntry, Lease, Review, ReviewKind, Run
 from eventwright.runs.states import RunState

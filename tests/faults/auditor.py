@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from eventwright.runs import schema
-from eventwright.runs.committer import hash_of
+from eventwright.runs.chain import hash_of
 from eventwright.runs.database import open_database
 from eventwright.runs.rows import journal_of
 from eventwright.runs.states import FINAL, MOVES, RunState

@@ -22,9 +22,11 @@ MOST_TIMED = 2
 
 @dataclass(frozen=True)
 class Result:
-    """How a trial went. `fates` are what befell its processes, in order; those that were frozen come again at the end.
+    """How a trial went.
 
     Attributes:
+        fates: what befell its processes, in order; where some were frozen, their ends come after, and one process more.
+        met: whether every fault came about.
         seconds: from the first process to the end of the last, without those that were frozen.
         doubts: how often a person was asked whether a call happened.
         crossed: how often the last process crossed each failpoint.
@@ -32,15 +34,11 @@ class Result:
 
     trial: str
     fates: Sequence[str]
+    met: bool
     doubts: int
     seconds: float
     crossed: Mapping[str, int]
     violations: Sequence[str]
-
-    @property
-    def met(self) -> bool:
-        """Whether every fault came about."""
-        return "ended" not in self.fates[: -1 - self.fates.count("stopped")]
 
 
 @dataclass

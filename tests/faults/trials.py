@@ -12,6 +12,7 @@ then, and does what it was about to do. Then comes the auditor.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import json
 import logging
@@ -52,6 +53,8 @@ PATIENCE = 30.0
 #: Seconds for which a thread beside the event loop hangs before everything is killed, in the middle of SQLite's
 #: transactions for example: the loop goes on meanwhile, and whoever does not wait for the commit is found out.
 LATE = 0.1
+#: A number of Linux's.
+PR_SET_PDEATHSIG = 1
 #: The folder, beside those of the trials, in which the embedded systems stand as they are at the beginning.
 EMBEDDED = "embedded"
 
@@ -142,10 +145,15 @@ def run(trial: Trial, slot: int) -> dict[str, Any]:
             frozen.append(process)
         if fate == "ended":
             break
+    met = len(fates) > len(trial.faults)
     took = time.monotonic() - began
     for process in frozen:
         os.kill(process, signal.SIGCONT)
         fates.append(await_fate(process))
+    if frozen:
+        # Who woke up may have rung for a run that is over by now; whoever hears that bell takes it down.
+        after = fork(lambda: _act(trial, settings, None), trial.folder / "after.log")
+        fates.append(await_fate(after))
     found = trial.folder / "violations.json"
     audited = await_fate(fork(lambda: _audit(trial, settings, found), trial.folder / "audit.log"))
     if mail is not None:
@@ -156,7 +164,7 @@ def run(trial: Trial, slot: int) -> dict[str, Any]:
     crossed = trial.folder / "crossed.json"
     counts = json.loads(crossed.read_text()) if crossed.exists() else {}
     doubts = sum(line["type"] == "respond" for line in Book(trial.folder / "deciding").lines())
-    facts = {"fates": fates, "doubts": doubts, "seconds": round(took, 2), "crossed": counts}
+    facts = {"fates": fates, "met": met, "doubts": doubts, "seconds": round(took, 2), "crossed": counts}
     return facts | {"violations": violations}
 
 
@@ -220,7 +228,13 @@ def fork(work: Callable[[], Coroutine[Any, Any, None]], log: Path) -> int:
     return process
 
 
+def die_with_parent() -> None:
+    """Be killed, also if frozen, when the process that made this one is gone: a test that is cut off leaves nobody."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _be(work: Callable[[], Coroutine[Any, Any, None]], log: Path) -> NoReturn:
+    die_with_parent()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(file, 1)
     os.dup2(file, 2)
@@ -260,6 +274,7 @@ def _once_there(file: Path) -> str:
 
 
 def main() -> None:
+    die_with_parent()
     plan = json.load(sys.stdin)
     trials = [Trial.of(trial) for trial in plan["trials"]]
     newest()  # the migrations are modules too
@@ -289,10 +304,12 @@ def main() -> None:
 
 
 def _be_trial(trial: Trial, slot: int) -> NoReturn:
+    die_with_parent()
     try:
         result = run(trial, slot)
     except BaseException:  # noqa: BLE001 - the process ends here, and its result says why
-        result = {"fates": [], "doubts": 0, "seconds": 0.0, "crossed": {}, "violations": [traceback.format_exc()]}
+        result = {"fates": [], "met": False, "doubts": 0, "seconds": 0.0, "crossed": {}}
+        result |= {"violations": [traceback.format_exc()]}
     (trial.folder / "result.json").write_text(json.dumps(result | {"trial": trial.folder.name}))
     os._exit(0)
 

@@ -67,7 +67,7 @@ class TestIsRefused:
         run = await world.send(order())
         with pytest.raises(UndoRefused, match=r"received and may still act.*eventwright cancel"):
             await world.engine.undo(run.run_id, by="olga")
-        lease = await world.engine._claim(run.run_id)
+        lease = (await world.engine._claim(run.run_id)).lease
         assert lease is not None
         with pytest.raises(UndoRefused, match="processing"):
             await world.engine.undo(run.run_id, by="olga")
@@ -342,7 +342,7 @@ class TestADeadLetter:
         """The undo is written in the transaction that makes the dead letter: there is no moment between the two."""
         workflow = order(last=Policy(dead_letter=DeadLetter.UNDO))
         run = await world.send(workflow)
-        lease = await world.engine._claim(run.run_id)
+        lease = (await world.engine._claim(run.run_id)).lease
         assert lease is not None
         stored = await run.run()
         await world.engine._segment(stored, lease, Stop())

@@ -4,7 +4,7 @@ not happen comes first."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -13,12 +13,8 @@ from typing import Annotated, Any
 import pytest
 from tests.graphs.test_postponed import beside
 from tests.outside import (
-    ModelServer,
     Trouble,
     World,
-    a_model,
-    a_world,
-    answer,
     book,
     chain,
     ended,
@@ -33,7 +29,6 @@ from tests.outside import (
 )
 
 from eventwright.app.simulate import Simulation
-from eventwright.graphs.judgement import classify
 from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.rules import always
@@ -41,7 +36,6 @@ from eventwright.guardrails.verdicts import Denied
 from eventwright.runs.records import EffectState, JournalKind
 from eventwright.runs.states import Outcome, Reason, RunState
 from eventwright.tools.breaker import ProviderDown, Tolerance
-from eventwright.tools.chat_models import process_model
 from eventwright.tools.contract import Call, NotDone, Resources, Role, tool
 from eventwright.tools.providers import Providers
 
@@ -104,7 +98,7 @@ async def reserve(text: str, *, call: Call) -> str:
 @pytest.fixture
 def bank(world: World) -> Bank:
     bank = Bank()
-    providers = Providers(Tolerance(failures=1, first=FIRST, most=600), clock=lambda: world.clock().timestamp())
+    providers = Providers(Tolerance(failures=1, first=FIRST, most=3600), clock=lambda: world.clock().timestamp())
     world.resources = Resources((*world.resources.items, bank, providers))
     return bank
 
@@ -202,7 +196,7 @@ async def test_a_waiting_run_says_for_whom_and_until_when_and_has_spent_nothing(
     assert await run.effects() == []
     journal = await run.journal()
     [note] = [entry for entry in journal if entry.kind is JournalKind.NOTE]
-    assert (note.node, note.data["tool"], note.data["provider"]) == ("node", "bank.rate", HOST)
+    assert (note.node, note.data["tool"], note.data["providers"]) == ("node", "bank.rate", [HOST])
     assert note.data["text"] == f"{HOST} is down: no connection"
     assert JournalKind.EFFECT_FAILED not in kinds(journal)
 
@@ -230,6 +224,25 @@ async def test_it_is_looked_for_less_and_less_often(world: World, bank: Bank) ->
     for length, wait in zip(lengths, [8, 16, 32, 64, 128], strict=True):
         assert wait - 1 < length < wait + min(wait, 30) + 1
     assert bank.asked == 5
+
+
+async def test_a_waiting_run_that_another_process_takes_up_pays_for_nothing_that_is_known(
+    world: World, bank: Bank
+) -> None:
+    tolerant = Tolerance(failures=3, first=FIRST)
+    run = await world.send(calling(rate))
+    await waits(run)
+    for _ in range(4):
+        # A process that has asked nobody yet.
+        fresh = Providers(tolerant, clock=lambda: world.clock().timestamp())
+        world.resources = Resources((*world.resources.items, fresh))
+        world.deploy(*world.engine.workflows)
+        run = world.take(run.run_id)
+        await world.due(run)
+        await waits(run)
+    assert ((await run.run()).attempts, bank.asked) == (1, 5)
+    bank.away = False
+    assert (await run.go_on()).state is RunState.COMPLETED
 
 
 async def test_a_node_cannot_swallow_it(world: World, bank: Bank) -> None:
@@ -334,59 +347,3 @@ async def test_a_call_that_has_to_be_read_back_waits_for_that(world: World, bank
     bank.away = False
     assert (await run.go_on()).state is RunState.COMPLETED
     assert world.provider.done == [("book", "a table")]
-
-
-# Models.
-
-
-@pytest.fixture
-async def asking(sqlite_url: str) -> AsyncIterator[tuple[World, ModelServer]]:
-    """A world whose model is a server with a script, which is left alone after one fault."""
-    server = ModelServer()
-    async with a_model(server) as model, a_world(sqlite_url, model) as world:
-        providers = Providers(Tolerance(failures=1, first=FIRST), clock=lambda: world.clock().timestamp())
-        world.resources = Resources((*world.resources.items, providers))
-        yield world, server
-
-
-async def judges(state: Any) -> dict[str, Any]:
-    return {"log": [(await classify("a text", ("good", "bad"))).value]}
-
-
-async def chats(state: Any) -> dict[str, Any]:
-    model = process_model().bind_tools([{"name": "note", "description": "d", "parameters": {"type": "object"}}])
-    try:
-        reply = await model.ainvoke("a text")
-    except Exception:  # noqa: BLE001 - a node may try; its own cleverness must not lose the wait
-        return {"log": ["nothing"]}
-    return {"log": [reply.tool_calls[0]["args"]["value"]]}
-
-
-@pytest.mark.parametrize("node", [judges, chats])
-async def test_a_run_waits_for_a_model_that_is_down_and_asks_it_once_more(
-    asking: tuple[World, ModelServer], node: Any
-) -> None:
-    world, server = asking
-    server.script = [503, answer("good")]
-    run = await world.send(job(chain(node=node)))
-    await waits(run)
-    assert ((await run.run()).error or "").startswith("gpt-4.1-mini at 127.0.0.1:")
-    done = await run.go_on()
-    assert (*ended(done), done.attempts) == (RunState.COMPLETED, Outcome.AUTO, 1)
-    assert (await run.values())["log"] == ["good"]
-    assert server.asked == 2
-
-
-@pytest.mark.parametrize(("patience", "minutes"), [(None, 1), (timedelta(minutes=10), 10), (timedelta(0), 0)], ids=str)
-async def test_prepared_content_stands_in_for_a_model_that_is_down_once_patience_is_over(
-    asking: tuple[World, ModelServer], patience: timedelta | None, minutes: int
-) -> None:
-    world, server = asking
-    server.script = [503] * 50
-    policy = Policy(retries=3, fallback="bad", patience=patience)
-    run = await world.send(job(chain(node=judges), {"node": policy}))
-    began = world.clock()
-    done = await run.go_on()
-    assert (*ended(done), done.attempts) == (RunState.COMPLETED, Outcome.FALLBACK, 1)
-    assert (await run.values())["log"] == ["bad"]
-    assert timedelta(minutes=minutes) <= world.clock() - began < timedelta(minutes=minutes + 1)

@@ -30,7 +30,7 @@ from tests.outside import World, a_world, chain, ended, job, pay, post
 from eventwright.graphs.comparing import ChangeKind, Touch
 from eventwright.graphs.workflow import Workflow
 from eventwright.guardrails.policy import Policy
-from eventwright.queue.migration import BadMigration, Move
+from eventwright.queue.migration import BadMigration
 from eventwright.runs.records import ReviewState
 from eventwright.runs.states import Outcome, RunState
 from eventwright.runs.structures import kept_graph
@@ -187,10 +187,6 @@ async def test_a_graph_inside_the_node_where_it_stands_must_be_the_same(world: W
     stopped = await run.run()
     assert ended(stopped) == STOPPED
     assert "the graph inside 'agent' is another" in str(stopped.error)
-
-    await world.engine.migrate(run.run_id, Move(), by="olga")
-    assert ended(await run.go_on()) == (RunState.COMPLETED, Outcome.APPROVED)
-    assert sorted(text for _, text in world.provider.done) == ["5 ann", "extra", "notice", "welcome"]
 
 
 async def test_a_run_does_not_begin_anew_in_another_graph_where_its_calls_would_be_made_again(world: World) -> None:

@@ -110,7 +110,7 @@ async def lose_the_end_of_the_segment(world: World, run: Simulation) -> None:
     """The graph goes on, and the worker dies before it has written how the segment ended."""
     engine = world.engine
     await world.due(run)
-    lease = await engine._claim(run.run_id)
+    lease = (await engine._claim(run.run_id)).lease
     assert lease is not None
     stored = await run.run()
     await engine.runner.segment(stored, engine.workflows.get(stored.workflow, stored.version), lease, Stop())

@@ -104,25 +104,67 @@ async def test_an_answer_is_not_kept_for_a_later_question_of_the_same_words(worl
         return {"log": [interrupt("pay?")]} if "nobody was asked" in state["log"] else await asks_nothing(state)
 
     def again(state: Any) -> str:
-        return "asks" if "nobody was asked" in state["log"] and "later" not in state["log"] else "last"
-
-    async def marks(state: Any) -> dict[str, Any]:
-        return {"log": ["later"]}
+        return "paying" if state["log"][-1] == "nobody was asked" else "last"
 
     def looping() -> Workflow:
         graph: Graph = chain(first=first)
-        for name, node in {"asks": asks_later, "marks": marks, "last": last}.items():
-            graph.add_node(name, node)
-        graph.add_edge("first", "asks")
-        graph.add_conditional_edges("asks", again, ["marks", "asks", "last"])
+        graph.add_node("paying", asks_later)
+        graph.add_node("last", last)
+        graph.add_edge("first", "paying")
+        graph.add_conditional_edges("paying", again, ["paying", "last"])
         return workflow(graph)
 
     run = await answered(world, usual(), looping())
-    await world.engine.migrate(run.run_id, Move(), by="olga")
+    assert ended(await run.run()) == STOPPED
+    await world.engine.migrate(run.run_id, Move(rename={"asks": "paying"}), by="olga")
     rests = await run.go_on()
 
     assert rests.state is RunState.PENDING_APPROVAL, "the second visit asks somebody"
     assert (await the_review(run)).question == "pay?"
+    assert ended(await run.respond("no")) == (RunState.COMPLETED, Outcome.APPROVED)
+    assert (await run.values())["log"][2] == "no"
+    reviews = await world.store.reviews(run_ids=[run.run_id])
+    assert [review.consumed_by for review in reviews] == ["graph", "graph"], "no later deploy stumbles over the old one"
+
+
+async def asks_only(state: Any) -> dict[str, Any]:
+    return {"log": [interrupt("pay?")]}
+
+
+def outer(version: str, **inner: Any) -> Workflow:
+    return workflow(chain(first=first, agent=chain(**inner).compile(), last=last), version=version)
+
+
+async def test_a_changed_graph_inside_a_node_begins_anew_and_gets_the_answers_again(world: World) -> None:
+    run = await world.start(outer("1", asks=asks_only))
+    world.deploy(outer("2", extra=extra, signs=asks_only))
+    run = world.take(run.run_id)
+    assert ended(await run.respond("yes")) == STOPPED
+    await world.engine.migrate(run.run_id, Move(to_version="2"), by="olga")
+
+    assert ended(await run.go_on()) == (RunState.COMPLETED, Outcome.APPROVED)
+    assert len(await world.store.reviews(run_ids=[run.run_id])) == 1
+    assert "yes" in (await run.values())["log"]
+    assert sorted(text for _, text in world.provider.done) == ["5 ann", "extra", "welcome"]
+
+
+async def test_a_changed_graph_inside_a_node_does_not_begin_anew_where_it_has_written(world: World) -> None:
+    run = await world.start(outer("1", asks=asks))
+    world.deploy(outer("1", asks=asks), outer("2", signs=asks))
+    with pytest.raises(BadMigration, match="what it has written there would be written again"):
+        await world.engine.migrate(run.run_id, Move(to_version="2"), by="olga")
+
+
+async def test_a_node_with_a_graph_inside_may_get_another_name(world: World) -> None:
+    run = await world.start(outer("1", asks=asks))
+    inside = chain(asks=asks).compile()
+    world.deploy(workflow(chain(first=first, helper=inside, last=last)))
+    run = world.take(run.run_id)
+    assert ended(await run.respond("yes")) == STOPPED
+    await world.engine.migrate(run.run_id, Move(rename={"agent": "helper"}), by="olga")
+
+    assert ended(await run.go_on()) == (RunState.COMPLETED, Outcome.APPROVED)
+    assert sorted(text for _, text in world.provider.done) == ["5 ann", "notice", "welcome"]
 
 
 async def test_the_state_is_mapped(world: World) -> None:

@@ -64,7 +64,7 @@ async def segment(world: World, run: Simulation) -> None:
     """One segment, whose worker dies before it has written how the segment ended."""
     engine = world.engine
     await world.due(run)
-    lease = await engine._claim(run.run_id)
+    lease = (await engine._claim(run.run_id)).lease
     assert lease is not None
     stored = await run.run()
     await engine.runner.segment(stored, engine.workflows.get(stored.workflow, stored.version), lease, Stop())
@@ -105,7 +105,7 @@ class TestAdvance:
 
     async def test_goes_on_after_a_worker_that_died_before_its_first_checkpoint(self, world: World) -> None:
         run = await world.send(TWO)
-        assert await world.engine._claim(run.run_id) is not None
+        assert (await world.engine._claim(run.run_id)).lease is not None
         world.deploy(TWO)
         done = await world.take(run.run_id).go_on()
         assert ended(done) == (RunState.COMPLETED, Outcome.AUTO)
@@ -177,7 +177,7 @@ class TestAdvance:
         run = await world.send(TWO)
         for _ in range(MOST_CRASHES + 1):
             await world.due(run)
-            assert await world.engine._claim(run.run_id) is not None
+            assert (await world.engine._claim(run.run_id)).lease is not None
         assert (await run.run()).crashes == MOST_CRASHES
         assert ended(await run.go_on()) == (RunState.FAILED, Reason.QUARANTINED)
         assert world.provider.calls == []

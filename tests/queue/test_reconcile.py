@@ -179,7 +179,7 @@ class TestADoubt:
         run, review = await doubted(world, happened=True)
         looking = world.take((await world.engine.reconcile(run.run_id, by="olga")).id)
         await world.engine.decide(review.id, says("respond", response={"happened": True}))
-        assert await world.engine._claim(run.run_id) is not None
+        assert (await world.engine._claim(run.run_id)).lease is not None
         await looking.go_on()
         assert the_effect(await run.effects(), "bank.wire").state is EffectState.IN_DOUBT
 

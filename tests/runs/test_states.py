@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from eventwright.runs import records, states
+from eventwright.runs import failpoints, records, states
 from eventwright.runs.states import CLAIMABLE, FINAL, MOVES, Documented, Outcome, Reason, RunState, diagram
 
 PAGE = Path(__file__).parents[2] / "docs" / "states.md"
 CLOSED_SETS = [
     found
-    for module in (states, records)
+    for module in (states, records, failpoints)
     for found in vars(module).values()
     if isinstance(found, type) and issubclass(found, Documented) and found is not Documented
 ]

@@ -68,7 +68,7 @@ def test_after_some_failures_in_a_row_nobody_asks_any_more(breaker: Breaker) -> 
     ):
         asked = True
     assert not asked
-    assert (caught.value.provider, caught.value.retry_after) == (HOST, 5.0)
+    assert (caught.value.providers, caught.value.retry_after) == ((HOST,), 5.0)
     assert isinstance(caught.value, NotDone)
     assert not isinstance(caught.value, Permanent)
 
@@ -110,6 +110,18 @@ def test_no_system_shuts_us_out_for_ever(breaker: Breaker, nonsense: float) -> N
     down = fails(breaker, NotDone("busy", retry_after=nonsense), ProviderDown)
     assert isinstance(down, ProviderDown)
     assert down.retry_after == 3600.0
+
+
+def test_when_it_was_down_for_somebody_else_one_failure_is_enough_and_an_answer_is_too(breaker: Breaker) -> None:
+    breaker.suspect()
+    answers(breaker)
+    fails(breaker)
+    breaker.suspect()
+    breaker.suspect()
+    opened(breaker, times=1)
+    breaker.suspect()
+    with pytest.raises(ProviderDown):
+        answers(breaker)
 
 
 # The race when it half-opens.
@@ -256,7 +268,7 @@ async def test_one_part_of_a_system_may_be_down_while_the_others_are_not(clock: 
     with pytest.raises(ProviderDown, match=r"^large at models\.example\.com is down: ") as caught:
         async with providers.asked("models.example.com", part="large"):
             raise NotDone("busy")
-    assert caught.value.provider == "large at models.example.com"
+    assert caught.value.providers == ("large at models.example.com",)
     async with providers.asked("models.example.com", part="small"):
         pass
 

@@ -109,7 +109,7 @@ async def test_when_the_fallback_is_down_too_the_first_of_them_that_may_be_asked
     assert len(provider.requests) == 6
     assert 0 < down.value.retry_after <= 5
     here = f"127.0.0.1:{provider.port}"
-    assert down.value.provider == f"gpt-4.1 at {here} and gpt-4.1-mini at {here}"
+    assert down.value.providers == (f"gpt-4.1 at {here}", f"gpt-4.1-mini at {here}")
 
 
 async def test_a_fallback_that_fails_for_now_while_the_model_is_down_is_an_attempt(provider: Provider) -> None:

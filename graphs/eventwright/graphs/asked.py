@@ -9,13 +9,14 @@ from eventwright.guardrails.segment import STANDING, Segment
 from eventwright.runs.records import Review
 
 
-def moved_here(review: Review, segment: Segment, rebound: Collection[str]) -> Review | None:
-    """The review that asked the same before an operator moved the run to a renamed node; the oldest that is left."""
+def moved_here(review: Review, segment: Segment, rebound: Collection[str], step: int) -> Review | None:
+    """The review that asked the same in this superstep before an operator moved the run to another graph; the oldest
+    that is left."""
     return next(
         (
             old
             for old in segment.reviews.values()
-            if old.interrupt_id == MOVED
+            if old.interrupt_id == f"{MOVED}{step}"
             and old.id not in rebound
             and old.state in STANDING
             and old.node == review.node
@@ -33,25 +34,21 @@ def taken_in(by_interrupt: Mapping[str, Review], pending: Collection[str]) -> li
         if review.decision is not None
         and review.consumed_by is None
         and interrupt_id not in pending
-        and interrupt_id != MOVED
+        and not interrupt_id.startswith(MOVED)
     ]
 
 
-def passed_over(segment: Segment, standing: Collection[str], rebound: Collection[str]) -> list[str]:
-    """Answers that a run took along to another graph, to questions that its nodes did not ask again before they were
-    done: they are not for a later question of the same words.
-
-    Args:
-        standing: nodes that are not done.
-    """
+def passed_over(segment: Segment, step: int) -> list[str]:
+    """Answers that a run took along to another graph, to questions that it did not ask again in the superstep in which
+    it was moved: they are not for a later question of the same words."""
     return [
         review.id
         for review in segment.reviews.values()
-        if review.interrupt_id == MOVED
+        if review.interrupt_id is not None
+        and review.interrupt_id.startswith(MOVED)
+        and review.interrupt_id != f"{MOVED}{step}"
         and review.decision is not None
         and review.consumed_by is None
-        and review.id not in rebound
-        and review.node in segment.entered - set(standing)
     ]
 
 

@@ -70,7 +70,7 @@ def misfits(
     if saved is None:
         # It is to begin, maybe anew. What it has done is known by where it was done, and that would be elsewhere now.
         moved = began is not None and began != workflow.structure
-        return [_ANEW] if moved and any(map(_has_written, effects)) else []
+        return [_ANEW] if moved and any(map(has_written, effects)) else []
     return obstacles(stand_of(saved, workflow.structure), asked_nodes(reviews), began, workflow.structure)
 
 
@@ -81,7 +81,8 @@ _ANEW = Change(
 )
 
 
-def _has_written(effect: Effect) -> bool:
+def has_written(effect: Effect) -> bool:
+    """Whether something outside may be another since, by this call."""
     return effect.tool_class != ToolClass.READ and effect.state is not EffectState.FAILED
 
 

@@ -14,6 +14,7 @@ from eventwright.graphs.questions import resume_value
 from eventwright.graphs.twin import outage_of, postponed_until
 from eventwright.graphs.workflow import Workflow
 from eventwright.guardrails.segment import ANY, Segment
+from eventwright.guardrails.verdicts import Outage
 from eventwright.runs.records import ReviewState
 
 #: Under this name the labels of a run's channels stand in a checkpoint's metadata.
@@ -39,16 +40,24 @@ class Head:
         return {i.id: (i, task.name) for task in tasks for i in task.interrupts if _asks(i)}
 
     @property
+    def step(self) -> int:
+        """The number of the superstep that is not finished."""
+        return (self.snapshot.metadata or {}).get("step", -1) + 1
+
+    @property
     def postponed(self) -> datetime | None:
         """The first time that a task waits for."""
         times = [postponed_until(item) for task in self.snapshot.tasks for item in task.interrupts]
         return min(filter(None, times), default=None)
 
     @property
-    def outages(self) -> dict[tuple[str, str], datetime]:
-        """Since when nodes wait for providers that are down, by node and provider."""
-        found = [(task.name, outage_of(item)) for task in self.snapshot.tasks for item in task.interrupts]
-        return {(node, outage.provider): outage.since for node, outage in found if outage is not None}
+    def outages(self) -> dict[str, list[Outage]]:
+        """The providers that are down and waited for, by the node that waits."""
+        found: dict[str, list[Outage]] = {}
+        for task in self.snapshot.tasks:
+            known = filter(None, map(outage_of, task.interrupts))
+            found.setdefault(task.name, []).extend(known)
+        return found
 
 
 def _asks(interrupt: Interrupt[Any]) -> bool:

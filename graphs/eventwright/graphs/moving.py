@@ -27,6 +27,11 @@ Saved = CheckpointTuple
 _AS_IT_IS = StateMapping()
 
 
+def step_of(saved: CheckpointTuple) -> int:
+    """The number of the superstep that is not finished."""
+    return saved.metadata.get("step", -1) + 1
+
+
 def state_of(saved: CheckpointTuple) -> State:
     """The fields of the state that a checkpoint holds."""
     return {name: value for name, value in saved.checkpoint["channel_values"].items() if is_field(name)}

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from langgraph.checkpoint.base import CheckpointTuple
 
+from eventwright.graphs.moving import step_of
 from eventwright.graphs.workflow import Workflow
 from eventwright.guardrails.segment import STANDING
 from eventwright.runs.records import Review, ReviewKind
@@ -25,8 +26,7 @@ def withdrawn(
         names: new names of nodes, for what was done at old ones.
     """
     new = names or {}
-    step = saved.metadata.get("step", -1) + 1
-    here = {visit.visit for visit in history.visits.values() if json.loads(visit.place)[0][1] == step}
+    here = {visit.visit for visit in history.visits.values() if json.loads(visit.place)[0][1] == step_of(saved)}
     # A node that goes on makes its calls again, and gets back what is recorded: if it may still make them.
     begun = {(new.get(e.node, e.node), e.tool) for e in history.effects.values() if e.visit in here}
     for node, tool in sorted(begun):

@@ -16,8 +16,9 @@ from eventwright.guardrails.middleware import ANSWERS, Asked
 from eventwright.runs.event import digest_of, new_id
 from eventwright.runs.records import Decision, DecisionType, Review, ReviewKind, Run
 
-#: Stands in a review for the id of an interrupt that is asked anew: its run was moved to a renamed node.
-MOVED = "moved"
+#: What begins the mark that stands in a review for the id of an interrupt that is asked anew: its run was moved to
+#: another graph, in the middle of the superstep whose number ends the mark.
+MOVED = "moved:"
 
 #: Agent Inbox's words for the four answers, in its configuration and in its replies.
 _INBOX = {

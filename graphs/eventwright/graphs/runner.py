@@ -219,7 +219,7 @@ class Runner:
         lane: str | None,
     ) -> Report:
         pending = {} if after is None else after.interrupts
-        standing = {task.name for task in after.snapshot.tasks} if after is not None else set()
+        step = 0 if after is None else after.step
         by_interrupt = {review.interrupt_id: review for review in segment.reviews.values() if review.interrupt_id}
         opened: list[Review] = []
         rebound: dict[str, str] = {}
@@ -227,7 +227,7 @@ class Runner:
             if interrupt_id in by_interrupt or interrupt_id in segment.reviews:
                 continue
             review = review_of(interrupt, segment.run, node)
-            moved = moved_here(review, segment, rebound)
+            moved = moved_here(review, segment, rebound, step)
             if moved is None:
                 opened.append(review)
             else:
@@ -238,7 +238,7 @@ class Runner:
         return Report(
             outcome=outcome,
             opened=() if ended else opened,
-            applied=[*taken_in(by_interrupt, pending), *passed_over(segment, standing, rebound)],
+            applied=[*taken_in(by_interrupt, pending), *passed_over(segment, step)],
             superseded=superseded(segment, pending, rebound, ended),
             rebound=tuple(rebound.items()),
             visits=visits,
@@ -271,7 +271,8 @@ class Runner:
         # Somewhere else it can go on at once, whatever else is waited for.
         if until is None or lane is not None or after is None:
             return Yields(lane or segment.run.lane), []
-        down = " and ".join(sorted({provider for _, provider in after.outages}))
+        outages = [outage for of_node in after.outages.values() for outage in of_node]
+        down = " and ".join(sorted({name for outage in outages for name in outage.providers}))
         return Waits(until, f"{down} is down" if down else None), []
 
     async def _failed(self, segment: Segment, workflow: Workflow, error: Exception) -> tuple[Failed, list[Visit]]:

@@ -234,9 +234,9 @@ def _signals() -> Iterator[None]:
 
 def _pause(signal: Paused | Postponed) -> Interrupt[Any]:
     if isinstance(signal, Postponed):
-        value = {POSTPONED: signal.until.isoformat()}
+        value: dict[str, Any] = {POSTPONED: signal.until.isoformat()}
         if signal.outage is not None:
-            value |= {"provider": signal.outage.provider, "since": signal.outage.since.isoformat()}
+            value |= {"providers": list(signal.outage.providers), "since": signal.outage.since.isoformat()}
         return Interrupt(value=value, id=new_id(POSTPONED))
     return Interrupt(value={"review": signal.review.id}, id=signal.review.id)
 
@@ -248,10 +248,10 @@ def postponed_until(interrupt: Interrupt[Any]) -> datetime | None:
 
 
 def outage_of(interrupt: Interrupt[Any]) -> Outage | None:
-    """The provider that the gate waits for there; None if it is something else that is waited for."""
-    if postponed_until(interrupt) is None or "provider" not in interrupt.value:
+    """The providers that the gate waits for there; None if it is something else that is waited for."""
+    if postponed_until(interrupt) is None or "providers" not in interrupt.value:
         return None
-    return Outage(interrupt.value["provider"], datetime.fromisoformat(interrupt.value["since"]))
+    return Outage(tuple(interrupt.value["providers"]), datetime.fromisoformat(interrupt.value["since"]))
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:

@@ -271,7 +271,7 @@ async def _put_off(
             if before.state is EffectState.FAILED:
                 plan.release(tx, effect)
             tx.put_effect(before)
-        data = {"text": words, "tool": effect.tool, "provider": down.provider}
+        data = {"text": words, "tool": effect.tool, "providers": down.providers}
         tx.note(effect.run_id, actor="gate", node=effect.node, data=data)
     if announced:
         segment.effects[effect.key] = before

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from eventwright.guardrails.verdicts import Outage, Postponed
 from eventwright.tools.breaker import ProviderDown
+from eventwright.tools.providers import Providers
 
 if TYPE_CHECKING:
     from eventwright.guardrails.gate import Gate
@@ -25,6 +26,9 @@ async def or_wait(gate: Gate, call: Awaitable[Any]) -> Any:
         Postponed: its provider is down, and the run waits until it may be asked again.
         ProviderDown: it is down, and the node's patience is over, or it has none: this counts as any failure.
     """
+    for outage in gate.segment.outages.get(gate.node, ()):
+        # Another process may have found that out; here, nobody may have asked yet.
+        Providers.of(gate.segment.resources).suspect(outage.providers)
     try:
         return await call
     except ProviderDown as down:
@@ -34,10 +38,11 @@ async def or_wait(gate: Gate, call: Awaitable[Any]) -> Any:
 async def _waiting(gate: Gate, down: ProviderDown) -> Postponed | ProviderDown:
     segment = gate.segment
     now = await segment.store.now()
-    since = segment.outages.get((gate.node, down.provider), now)
+    earlier = [one.since for one in segment.outages.get(gate.node, ()) if one.providers == down.providers]
+    since = min(earlier, default=now)
     left = since + gate.policy.waits_for_providers - now
     if left <= timedelta(0):
         return down
     spread = min(max(down.retry_after, SPREAD_AT_LEAST), SPREAD_AT_MOST)
     wait = timedelta(seconds=down.retry_after + random.uniform(0.0, spread))
-    return Postponed(now + min(wait, left), Outage(down.provider, since))
+    return Postponed(now + min(wait, left), Outage(down.providers, since))

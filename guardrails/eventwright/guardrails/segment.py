@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 from eventwright.guardrails.budgets import Budget
@@ -13,7 +12,7 @@ from eventwright.guardrails.middleware import approvals
 from eventwright.guardrails.redaction import Redaction
 from eventwright.guardrails.request import Request, bound_to, call_digest
 from eventwright.guardrails.rules import Record
-from eventwright.guardrails.verdicts import Stage
+from eventwright.guardrails.verdicts import Outage, Stage
 from eventwright.runs.event import digest_of
 from eventwright.runs.records import (
     Decision,
@@ -72,8 +71,8 @@ class Segment:
     failures: dict[str, NodeFailure] = field(default_factory=dict)
     #: Calls that write and are being made.
     under_way: set[asyncio.Task[Any]] = field(default_factory=set)
-    #: Since when nodes wait for providers that are down, by node and provider.
-    outages: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    #: The providers that nodes waited for when the segment began, by node.
+    outages: dict[str, list[Outage]] = field(default_factory=dict)
     #: The error by which the store, or the lease, was lost in a call: nothing more is called, the segment is given up.
     lost: Exception | None = None
     #: Commits that nobody waited for; all of them are awaited when the segment ends.

@@ -95,9 +95,9 @@ class Paused(BaseException):
 
 @dataclass(frozen=True)
 class Outage:
-    """A provider that is down, and since when a node waits for it."""
+    """Providers that are down, any of which would do, and since when a node waits for them."""
 
-    provider: str
+    providers: tuple[str, ...]
     since: datetime
 
 

@@ -28,7 +28,7 @@ from eventwright.runs.claims import MOST_CRASHES, SUSPECT
 from eventwright.runs.errors import IllegalMove, LeaseLost, StoreUnavailable, UnknownRun
 from eventwright.runs.event import Event
 from eventwright.runs.failpoints import Failpoint, failpoint
-from eventwright.runs.records import Decision, EventState, Lease, Review, Run
+from eventwright.runs.records import Claim, Decision, EventState, Lease, Review, Run
 from eventwright.runs.states import Reason, RunState
 from eventwright.runs.store import Store
 from eventwright.runs.transaction import Transaction
@@ -125,10 +125,10 @@ class Engine:
             stop.request("shutdown")
         lease: Lease | None = None
         try:
-            lease = await self._claim(run_id)
-            if lease is None:
+            claim = await self._claim(run_id)
+            if claim.lease is None or claim.run is None:
                 return None
-            run = await self.store.run(run_id)
+            run, lease = claim.run, claim.lease
             with self.store.telemetry.segment(run, lease.due) as watch:
                 report = await self._segment(run, lease, stop)
                 state = await self._settle(run, lease, report)
@@ -147,16 +147,16 @@ class Engine:
         finally:
             del self.active[run_id]
 
-    async def _claim(self, run_id: str) -> Lease | None:
+    async def _claim(self, run_id: str) -> Claim:
         failpoint(Failpoint.ENGINE_CLAIMING)
         try:
             async with self.store.write() as tx:
                 claim = tx.claim(run_id, worker=self.worker, seconds=self.times.lease)
         except UnknownRun:
             log.warning("a bell rang for run %s, which is not in this database", run_id)
-            return None
+            return Claim()
         failpoint(Failpoint.ENGINE_CLAIMED)
-        return claim.lease
+        return claim
 
     async def _segment(self, run: Run, lease: Lease, stop: Stop) -> Report:
         if run.crashes >= MOST_CRASHES:

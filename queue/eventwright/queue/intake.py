@@ -10,7 +10,7 @@ from eventwright.graphs.serial import BadKey, serial_key
 from eventwright.graphs.workflow import InvalidPayload, On, UnknownPayloadVersion, Workflow, Workflows
 from eventwright.guardrails.text import hidden_in
 from eventwright.queue.pressure import Pressure
-from eventwright.runs.errors import DuplicateEvent, EventExpired, EventwrightError
+from eventwright.runs.errors import DuplicateEvent, EventExpired, EventwrightError, Overloaded
 from eventwright.runs.event import Event, canonical, new_id
 from eventwright.runs.failpoints import Failpoint, failpoint
 from eventwright.runs.records import WAITS, EventState, Run, StoredEvent, person
@@ -105,11 +105,23 @@ class Intake:
             return await self._receive(event, refused=refused, trace=trace)
 
     async def _receive(self, event: Event, *, refused: bool, trace: str | None) -> Receipt:
-        earlier = await self._store.accepted_event(event.source, event.id)
-        if earlier is not None:
-            return await self._again(event, earlier)
+        try:
+            return Receipt(event, False, await self._store_new(event, refused=refused, trace=trace))
+        except (DuplicateEvent, EventRefused, Overloaded) as obstacle:
+            # Most events are new. Only one that is not taken is looked up: a duplicate is answered, whatever stands
+            # against an event of its kind by now.
+            earlier = await self._store.accepted_event(event.source, event.id)
+            if earlier is not None:
+                return await self._again(event, earlier)
+            if isinstance(obstacle, EventRefused) and not refused:
+                async with self._store.write() as tx:
+                    tx.add_event(event, EventState.REFUSED, problem_of(obstacle.cause))
+            raise
+
+    async def _store_new(self, event: Event, *, refused: bool, trace: str | None) -> tuple[Run, ...]:
+        """Store the event, if it is new, with the runs that it starts."""
         matching = self._matching(event)
-        keys = await self._check_payload(event, matching, keep=not refused)
+        keys = _serial_keys(event, matching)
         now = await self._store.now()
         runs = tuple(
             replace(new_run(workflow, event, now, serial_key=key), trace=trace)
@@ -118,54 +130,44 @@ class Intake:
         removed = hidden_in({"data": event.data, "subject": event.subject})
         fresh = [workflow for workflow, _ in matching if workflow.fingerprint not in self._kept]
         failpoint(Failpoint.INTAKE_STORING)
-        try:
-            async with self._pressure.room(len(runs)), self._store.write() as tx:
-                if refused:
-                    tx.accept_event(event)
-                else:
-                    tx.add_event(event, EventState.ACCEPTED)
-                for workflow in fresh:
-                    tx.keep_graph(workflow.fingerprint, workflow.name, workflow.version, workflow.structure)
-                for run in runs:
-                    tx.add_run(run)
-                    if removed:
-                        data = {"text": "hidden characters are left out of what the graph reads", "removed": removed}
-                        tx.note(run.id, actor="intake", data=data)
-                    tx.wake(run.id, lane=run.lane)
-        except DuplicateEvent:
-            winner = await self._store.accepted_event(event.source, event.id)
-            if winner is None:
-                raise
-            return await self._again(event, winner)
+        async with self._pressure.room(len(runs)), self._store.write() as tx:
+            if refused:
+                tx.accept_event(event)
+            else:
+                tx.add_event(event, EventState.ACCEPTED)
+            for workflow in fresh:
+                tx.keep_graph(workflow.fingerprint, workflow.name, workflow.version, workflow.structure)
+            for run in runs:
+                tx.add_run(run)
+                if removed:
+                    data = {"text": "hidden characters are left out of what the graph reads", "removed": removed}
+                    tx.note(run.id, actor="intake", data=data)
+                tx.wake(run.id, lane=run.lane)
         failpoint(Failpoint.INTAKE_STORED)
         self._kept.update(workflow.fingerprint for workflow in fresh)
-        return Receipt(event, False, runs)
+        return runs
 
     def _matching(self, event: Event) -> list[tuple[Workflow, On]]:
         found = [(workflow, workflow.trigger(event)) for workflow in self._workflows]
         return [(workflow, trigger) for workflow, trigger in found if trigger is not None]
-
-    async def _check_payload(
-        self, event: Event, matching: list[tuple[Workflow, On]], *, keep: bool
-    ) -> list[str | None]:
-        """The serial key of each run that the event starts."""
-        keys = []
-        for _, trigger in matching:
-            try:
-                payload = trigger.parse(event)
-                keys.append(None if trigger.key is None else serial_key(trigger.key, event, payload))
-            except (UnknownPayloadVersion, InvalidPayload, BadKey) as cause:
-                if keep:
-                    async with self._store.write() as tx:
-                        tx.add_event(event, EventState.REFUSED, problem_of(cause))
-                raise EventRefused(event, cause) from cause
-        return keys
 
     async def _again(self, event: Event, earlier: StoredEvent) -> Receipt:
         if earlier.digest != event.digest:
             raise EventConflict(event)
         runs = [await self._store.run(run_id) for run_id in earlier.run_ids]
         return Receipt(earlier.event, True, tuple(runs))
+
+
+def _serial_keys(event: Event, matching: list[tuple[Workflow, On]]) -> list[str | None]:
+    """The serial key of each run that the event starts. Raises EventRefused."""
+    keys = []
+    for _, trigger in matching:
+        try:
+            payload = trigger.parse(event)
+            keys.append(None if trigger.key is None else serial_key(trigger.key, event, payload))
+        except (UnknownPayloadVersion, InvalidPayload, BadKey) as cause:
+            raise EventRefused(event, cause) from cause
+    return keys
 
 
 def problem_of(cause: UnknownPayloadVersion | InvalidPayload | BadKey) -> dict[str, Any]:

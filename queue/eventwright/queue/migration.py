@@ -3,7 +3,8 @@ mapped. Checkpoint, visits, effects, reviews and version change together, in one
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,9 +12,9 @@ from pydantic_core import to_jsonable_python
 
 from eventwright.graphs.comparing import ChangeKind, changes, obstacles
 from eventwright.graphs.fingerprint import Structure, join_channels
-from eventwright.graphs.fitting import asked_nodes, fingerprints, misfits, not_accepted, stand_of, words_of
+from eventwright.graphs.fitting import asked_nodes, fingerprints, has_written, misfits, not_accepted, stand_of, words_of
 from eventwright.graphs.mapping import BadMapping, StateMapping
-from eventwright.graphs.moving import Saved, moved, renamed, state_of, unfinished_questions
+from eventwright.graphs.moving import Saved, moved, renamed, state_of, step_of, unfinished_questions
 from eventwright.graphs.permits import withdrawn
 from eventwright.graphs.questions import MOVED
 from eventwright.graphs.runner import Runner
@@ -158,9 +159,26 @@ class Plan:
                     yield f"{change.words}; say what it is called now: --rename {change.at}=NEW_NAME"
             elif mapping is None or not mapping.settles(change.at) or change.kind is not ChangeKind.FIELD_TYPE:
                 yield f"{change.words}; say what becomes of it: --state MAPPING"
+        yield from self._done_inside(stand.standing)
         for join in sorted(stand.joins - join_channels(now)):
             starts, _, end = join.removeprefix("join:").rpartition(":")
             yield f"{end!r} waits for {starts.replace('+', ' and ')}, some of which have come, and would never run"
+
+    def _done_inside(self, standing: Collection[str]) -> Iterator[str]:
+        """Graphs inside nodes that would begin anew though they have written: what they did is known by where."""
+        was, now = self.renamed, self.workflow.structure
+        if self.saved is None or was is None:
+            return
+        others = {change.at for change in changes(was, now) if change.kind is ChangeKind.INSIDE}
+        step, names = step_of(self.saved), self.move.rename
+        inside = {
+            visit.visit
+            for visit in self.history.visits.values()
+            if len(place := json.loads(visit.place)) > 1 and place[0][1] == step
+        }
+        written = {e.node for e in self.history.effects.values() if e.visit in inside and has_written(e)}
+        for node in sorted(others & set(standing) & {names.get(node, node) for node in written}):
+            yield f"the graph inside {node!r} is another, and what it has written there would be written again"
 
     # -- what is written ---------------------------------------------------------------------------------------------
 
@@ -174,7 +192,7 @@ class Plan:
             if review.interrupt_id is not None:
                 if review.interrupt_id in questions:
                     # It is asked anew, and gets the same answer again.
-                    yield review.id, {"interrupt_id": MOVED, "consumed_by": None}
+                    yield review.id, {"interrupt_id": f"{MOVED}{step_of(self.saved)}", "consumed_by": None}
             elif review.kind is ReviewKind.APPROVAL:
                 yield from self._approval(review)
             elif review.kind is ReviewKind.LOW_CONFIDENCE:

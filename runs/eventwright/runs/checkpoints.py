@@ -61,6 +61,9 @@ class _Shared:
     beside: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     #: Leased threads that nothing was ever written to.
     fresh: set[str] = field(default_factory=set)
+    #: By thread and namespace: the newest checkpoint that a leased thread has written, while nothing is written beside
+    #: it. Whoever holds the lease need not ask the database for it.
+    newest: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     #: Writes that are held back, by the checkpoint they belong to; each is told whether the next one came.
     held: dict[tuple[str, str, str], set[asyncio.Future[bool]]] = field(default_factory=dict)
 
@@ -104,6 +107,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         """The segment is over; late writes of this thread are refused."""
         self._shared.leases.pop(thread_id, None)
         self._shared.beside.pop(thread_id, None)
+        self._shared.newest.pop(thread_id, None)
         self._shared.fresh.discard(thread_id)
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -121,23 +125,24 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         kind, body = self.serde.dumps_typed(checkpoint)
         beside = {} if ns else to_jsonable_python(self._shared.beside.get(thread_id, {}))
         transaction = self._store.transaction(self._lease_of(thread_id))
-        transaction.put_checkpoint(
-            {
-                "thread_id": thread_id,
-                "ns": ns,
-                "id": checkpoint["id"],
-                "parent": parent,
-                "type": kind,
-                "body": body,
-                "metadata": {**get_checkpoint_metadata(config, metadata), **beside},
-            }
-        )
+        row = {
+            "thread_id": thread_id,
+            "ns": ns,
+            "id": checkpoint["id"],
+            "parent": parent,
+            "type": kind,
+            "body": body,
+            "metadata": {**get_checkpoint_metadata(config, metadata), **beside},
+        }
+        transaction.put_checkpoint(row)
         # This checkpoint holds what those writes say: whoever still holds one back need not write it.
         for write in self._shared.held.pop((thread_id, ns, parent), ()) if parent else ():
             _tell(write, True)
         failpoint(Failpoint.CHECKPOINT_WRITING)
         await self._store.committer.post(transaction.unit)
         failpoint(Failpoint.CHECKPOINT_WRITTEN)
+        if thread_id in self._shared.leases:
+            self._shared.newest.setdefault(thread_id, {})[ns] = row
         return _config(thread_id, ns, checkpoint["id"])
 
     async def aput_writes(
@@ -154,6 +159,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         plain = all(channel in PLAIN_CHANNELS or not channel.startswith("__") for channel, _ in writes)
         if plain and await self._needless_soon((thread_id, ns, checkpoint_id)):
             return
+        self._shared.newest.get(thread_id, {}).pop(ns, None)
         special = all(channel in WRITES_IDX_MAP for channel, _ in writes)
         for index, (channel, value) in enumerate(writes):
             kind, body = self.serde.dumps_typed(value)
@@ -222,6 +228,9 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         if thread_id in self._shared.fresh:
             return None
         wanted = {"thread_id": thread_id, "ns": ns, "id": get_checkpoint_id(config)}
+        known = self._shared.newest.get(thread_id, {}).get(ns)
+        if known is not None and wanted["id"] in (None, known["id"]):
+            return known, ()
 
         def read(connection: sa.Connection) -> _Found | None:
             row = connection.execute(_ONE if wanted["id"] else _NEWEST, wanted).mappings().one_or_none()
@@ -277,7 +286,7 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
         return 1 if current is None else current + 1
 
 
-_Found = tuple[sa.RowMapping, Sequence[sa.RowMapping]]
+_Found = tuple[Mapping[Any, Any], Sequence[sa.RowMapping]]
 
 _checkpoints, _pending = schema.checkpoints, schema.checkpoint_writes
 _THREAD = sa.select(_checkpoints).where(

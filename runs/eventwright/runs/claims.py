@@ -40,7 +40,7 @@ class ClaimVerbs:
         claim = Claim()
 
         def step(batch: Batch) -> None:
-            claim.lease = None  # a batch may be tried again
+            claim.lease = claim.run = None  # a batch may be tried again
             row = batch.run(run_id)
             # A bell that rang in vain is done with as well: whatever comes due later is found by the sweep.
             batch.silence(run_id)
@@ -63,6 +63,7 @@ class ClaimVerbs:
                 data |= {"taken_over": True, "crashes": row["crashes"]}
             batch.journal(JournalEntry(run_id=run_id, kind=JournalKind.TRANSITION, actor=worker, data=data))
             claim.lease = Lease(run_id, row["fence"], worker, due)
+            batch.claims[run_id] = claim
 
         self._at(run_id, step)
         return claim

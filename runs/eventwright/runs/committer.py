@@ -10,19 +10,20 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from eventwright.runs import schema
+from eventwright.runs.chain import hash_of, journal_row
 from eventwright.runs.database import Database, is_away, padded, trouble_of
 from eventwright.runs.errors import EventwrightError, LeaseLost, StoreUnavailable, Trouble, UnknownRun
-from eventwright.runs.event import digest_of
 from eventwright.runs.failpoints import Failpoint, failpoint
 from eventwright.runs.health import Health
-from eventwright.runs.records import WAITS, JournalEntry, Lease, Reservation
+from eventwright.runs.records import WAITS, Claim, JournalEntry, Lease, Reservation
 from eventwright.runs.reservations import BudgetBook
+from eventwright.runs.rows import run_of
 from eventwright.runs.statements import Statements
 from eventwright.runs.telemetry import Committed, Telemetry
 from eventwright.runs.turns import Place, Turns
@@ -97,6 +98,8 @@ class Batch:
         self._silenced: set[str] = set()
         self._inserts: dict[sa.Executable, list[dict[str, Any]]] = {}
         self._entries: list[JournalEntry] = []
+        #: Claims that have succeeded, by run; when all is written they are told what they have.
+        self.claims: dict[str, Claim] = {}
 
     def load(self, units: Sequence[Unit]) -> None:
         """Lock the runs and the budgets, and store the events, in one order for everybody, so that two processes
@@ -184,6 +187,9 @@ class Batch:
         self._turns.pass_on()
         if self._entries:
             self._write_journal()
+        if self.claims:
+            for row in self._connection.execute(_CLAIMED, {"ids": padded(self.claims)}).mappings():
+                self.claims[row["id"]].run = run_of(row)
 
     def catch_up(self) -> None:
         """Write the runs as they are by now, so that a statement about others than the loaded ones finds them so."""
@@ -223,6 +229,7 @@ def _any_of(column: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[bool]:
 
 
 _LOCK_RUNS = sa.select(schema.runs).where(_any_of(schema.runs.c.id, "ids")).order_by(schema.runs.c.id).with_for_update()
+_CLAIMED = schema.runs_with_events.where(_any_of(schema.runs.c.id, "ids"))
 _INSERT_RUN = sa.insert(schema.runs)
 _UPDATE_RUN = (
     sa.update(schema.runs)
@@ -240,24 +247,6 @@ _JOURNAL_HEADS = sa.select(schema.journal.c.run_id, schema.journal.c.seq, schema
     _LATEST, sa.and_(schema.journal.c.run_id == _LATEST.c.run_id, schema.journal.c.seq == _LATEST.c.seq)
 )
 _INSERT_JOURNAL = sa.insert(schema.journal)
-
-
-def journal_row(entry: JournalEntry) -> dict[str, Any]:
-    """The entry as the journal table's row."""
-    names = ("run_id", "seq", "at", "actor", "node", "version", "data", "prev", "hash")
-    return {"kind": str(entry.kind), **{name: getattr(entry, name) for name in names}}
-
-
-def hash_of(entry: JournalEntry) -> str:
-    """What an entry's `hash` must be: SHA-256 over the canonical JSON of everything else, `prev` included.
-
-    Raises:
-        ValueError: the entry's data are not canonical JSON.
-    """
-    body = journal_row(entry)
-    del body["hash"]
-    body["at"] = entry.at and entry.at.astimezone(UTC).isoformat(timespec="microseconds")
-    return digest_of(body)
 
 
 class Committer:

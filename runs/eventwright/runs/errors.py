@@ -117,6 +117,14 @@ class MayNotDecide(EventwrightError, PermissionError):
         super().__init__(f"{by} may not decide review {review_id}: {why}; ask somebody else to decide it")
 
 
+class DecisionUsedUp(EventwrightError, ValueError):
+    """A decision serves one call alone, and this one has served another. Nothing was written."""
+
+    def __init__(self, review_id: str, by: str) -> None:
+        self.review_id, self.by = review_id, by
+        super().__init__(f"the decision of review {review_id} has served another call than {by}; ask for one more")
+
+
 class UndoRefused(EventwrightError, ValueError):
     """What a run did is not taken back. Nothing was written."""
 

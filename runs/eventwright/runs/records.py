@@ -87,9 +87,11 @@ class Lease:
 
 
 class Claim:
-    """The answer of `Transaction.claim`, filled in by the commit: the lease, or None if the bell rang in vain."""
+    """The answer of `Transaction.claim`, filled in by the commit: the lease and the run under it, or None if the bell
+    rang in vain."""
 
     lease: Lease | None = None
+    run: Run | None = None
 
 
 #: `Run.turn` of the run that goes and of those that wait for their turn, in the order of the index.

@@ -84,7 +84,8 @@ class BudgetBook:
             }
             self._put.add((effect_key, budget))
             self._use(item.scope, item.amount)
-            self._budgets[item.scope]["most"] = item.most or self._budgets[item.scope]["most"]
+            if item.most is not None:
+                self._budgets[item.scope]["most"] = item.most
         return list(fresh.values())
 
     def settle(self, effect_key: str, actual: Mapping[str, Decimal]) -> list[tuple[str, Decimal, Decimal]]:

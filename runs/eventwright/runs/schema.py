@@ -181,6 +181,11 @@ graphs = sa.Table(
     sa.Column("structure", Json, nullable=False),
 )
 
+#: Every run beside its event, whose columns bear the prefix `event_`.
+runs_with_events = sa.select(
+    runs, *(column.label(f"event_{column.name}") for column in events.c if column.name != "uid")
+).join(events, events.c.uid == runs.c.event_uid)
+
 journal = sa.Table(
     "journal",
     metadata,

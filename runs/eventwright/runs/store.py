@@ -143,7 +143,7 @@ class Store:
 
     async def run(self, run_id: str) -> Run:
         """The run. Raises UnknownRun."""
-        found = await self._runs(_RUNS.where(schema.runs.c.id == run_id))
+        found = await self._runs(schema.runs_with_events.where(schema.runs.c.id == run_id))
         if not found:
             raise UnknownRun(run_id)
         return found[0]
@@ -157,7 +157,7 @@ class Store:
         before: str | None = None,
     ) -> list[Run]:
         """Runs, newest first; `before` is the id that the last page ended with."""
-        query = _RUNS.order_by(schema.runs.c.id.desc()).limit(limit)
+        query = schema.runs_with_events.order_by(schema.runs.c.id.desc()).limit(limit)
         if states:
             query = query.where(schema.runs.c.state.in_([str(state) for state in states]))
         if workflow is not None:
@@ -373,9 +373,6 @@ class Store:
         return [rows.wakeup_of(row) for row in await self.rows_of(query)]
 
 
-_RUNS = sa.select(
-    schema.runs, *(column.label(f"event_{column.name}") for column in schema.events.c if column.name != "uid")
-).join(schema.events, schema.events.c.uid == schema.runs.c.event_uid)
 _UNRUNG = ~sa.exists().where(schema.wakeups.c.run_id == schema.runs.c.id)
 _REVIEWS = (
     sa.select(

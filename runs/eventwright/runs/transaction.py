@@ -22,7 +22,7 @@ from eventwright.runs.amends import AmendVerbs
 from eventwright.runs.claims import ClaimVerbs
 from eventwright.runs.committer import Batch, Step, Unit
 from eventwright.runs.database import padded
-from eventwright.runs.errors import DecisionRefused, DuplicateEvent, EventExpired, IllegalMove, storable
+from eventwright.runs.errors import DecisionRefused, DecisionUsedUp, DuplicateEvent, EventExpired, IllegalMove, storable
 from eventwright.runs.event import Event, new_id
 from eventwright.runs.records import (
     Decision,
@@ -300,8 +300,16 @@ class Transaction(ClaimVerbs, BudgetVerbs, AmendVerbs, RetentionVerbs, Structure
         )
 
     def consume_review(self, review_id: str, by: str) -> None:
-        """Use a decision up for one effect (its key), or for the graph."""
-        self._update_reviews(schema.reviews.c.id == review_id, consumed_by=by)
+        """Use a decision up for one effect (its key), or for the graph. Ends in DecisionUsedUp if another did."""
+        table = schema.reviews
+        free = sa.or_(table.c.consumed_by.is_(None), table.c.consumed_by == by)
+        use = sa.update(table).where(table.c.id == review_id, free).values(consumed_by=by)
+
+        def step(batch: Batch) -> None:
+            if batch.execute(use).rowcount == 0:
+                raise DecisionUsedUp(review_id, by)
+
+        self.unit.steps.append(step)
 
     def close_reviews(self, run_id: str, state: ReviewState, *, ids: Collection[str] | None = None) -> None:
         """Close open reviews of a run without a decision: superseded, cancelled."""

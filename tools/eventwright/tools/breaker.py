@@ -22,14 +22,14 @@ class ProviderDown(NotDone):
     A run waits until it may be asked again, and spends no attempt (`Policy.patience`).
 
     Attributes:
-        provider: which system.
-        retry_after: seconds until it may be asked again.
+        providers: which system; or which systems, where each could have stood in for the other.
+        retry_after: seconds until the first of them may be asked again.
     """
 
     retry_after: float
 
-    def __init__(self, message: str, *, provider: str, retry_after: float) -> None:
-        self.provider = provider
+    def __init__(self, message: str, *, providers: tuple[str, ...], retry_after: float) -> None:
+        self.providers = providers
         super().__init__(message, retry_after=retry_after)
 
 
@@ -76,6 +76,12 @@ class Breaker:
     def is_open(self) -> bool:
         """Whether calls are refused, but for a probe."""
         return self._asks_again_at is not None
+
+    def suspect(self) -> None:
+        """It was down for somebody else, who knows: the next failure is one too many."""
+        if not self.is_open:
+            missing = self._tolerance.failures - 1 - len(self._failed_at)
+            self._failed_at.extend([self._clock()] * missing)
 
     def check(self) -> None:
         """Raises ProviderDown if a call would be refused now."""
@@ -146,4 +152,4 @@ class Breaker:
         self._why = (str(error) or type(error).__name__)[:LONGEST_REASON]
 
     def _down(self, wait: float) -> ProviderDown:
-        return ProviderDown(f"{self.name} is down: {self._why}", provider=self.name, retry_after=wait)
+        return ProviderDown(f"{self.name} is down: {self._why}", providers=(self.name,), retry_after=wait)

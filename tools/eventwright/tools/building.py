@@ -260,7 +260,7 @@ class Models:
                 if answer.counted:
                     place.took(answer.input_tokens + answer.output_tokens)
         except ProviderDown as down:
-            raise ModelDown(str(down), provider=down.provider, retry_after=down.retry_after) from down
+            raise ModelDown(str(down), providers=down.providers, retry_after=down.retry_after) from down
         return answer
 
     def _both(self, primary: ModelUnavailable, fallback: ModelUnavailable | ModelMisconfigured) -> ModelUnavailable:
@@ -273,8 +273,8 @@ class Models:
         downs = [error for error in (primary, fallback) if isinstance(error, ModelDown)]
         others = [error for error in (primary, fallback) if not isinstance(error, ModelDown | ModelMisconfigured)]
         if downs and not others:
-            where = " and ".join(down.provider for down in downs)
-            return ModelDown(words, provider=where, retry_after=min(waits))
+            names = tuple(name for down in downs for name in down.providers)
+            return ModelDown(words, providers=names, retry_after=min(waits))
         return ModelUnavailable(words, retry_after=min(waits, default=None))
 
     def estimate(self, question: Question, *, economy: bool = False) -> Estimate:

@@ -11,7 +11,7 @@ A tool that asks one says so, and shares with all runs of the process what is kn
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import httpx
@@ -81,13 +81,23 @@ class Providers:
             ProviderDown: the system is away, and is not asked; or it was asked in vain, and counts as away now.
         """
         name = f"{part} at {host}" if part else host
-        breaker = self._breakers.get(name)
-        if breaker is None:
-            breaker = self._breakers[name] = Breaker(name, self._tolerance, clock=self._clock)
+        breaker = self._breaker(name)
         breaker.check()
         async with self._limiter(host, limits).place(tokens) as place:
             with breaker.call(is_away):
                 yield place
+
+    def suspect(self, names: Iterable[str]) -> None:
+        """These, by the names that ProviderDown gives them, were down when another process asked: here as well the next
+        failure is one too many, so that no run pays for what is known of them."""
+        for name in names:
+            self._breaker(name).suspect()
+
+    def _breaker(self, name: str) -> Breaker:
+        found = self._breakers.get(name)
+        if found is None:
+            found = self._breakers[name] = Breaker(name, self._tolerance, clock=self._clock)
+        return found
 
     def _limiter(self, host: str, limits: Limits) -> Limiter:
         found = self._limiters.get((host, limits))
