@@ -160,6 +160,10 @@ class World:
         times = {name: run["due_at"] for name, run in self.runs.items() if run["due_at"] is not None}
         return {name: time for name, time in times.items() if time <= self.now}
 
+    def held(self) -> list[str]:
+        """Runs that some worker has."""
+        return [name for name, run in self.runs.items() if run["worker"] is not None]
+
     def next_due(self) -> datetime | None:
         times = [run["due_at"] for run in self.runs.values() if run["due_at"] is not None]
         return min([*times, *(time for _, time in self.timers.values())], default=None)

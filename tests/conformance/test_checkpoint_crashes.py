@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from tests.conformance.world import begin, leased, thread
 
-from eventwright.runs.checkpoints import CheckpointSaver
 from eventwright.runs.chain import hash_of
+from eventwright.runs.checkpoints import CheckpointSaver
 from eventwright.runs.database import open_database
 from eventwright.runs.errors import DecisionRefused
 from eventwright.runs.heartbeats import heartbeats

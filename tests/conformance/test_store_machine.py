@@ -137,12 +137,17 @@ class StoreMachine(RuleBasedStateMachine):
 
     # -- events ------------------------------------------------------------------------------------------------------
 
-    @initialize(key=some.sampled_from([None, "invoice"]), worker=WORKERS)
-    def begin(self, key: str | None, worker: str) -> None:
-        """Two runs, of which one is at work."""
+    @initialize(key=some.sampled_from([None, "invoice"]), crashes=some.integers(0, 2), asked=some.booleans())
+    def begin(self, key: str | None, crashes: int, asked: bool) -> None:
+        """Two runs; one is at work, perhaps in the hands of its second worker, and has perhaps asked a person."""
         self.arrives("a", key, Then.WAIT)
         self.arrives("b", key, Then.COMMIT)
-        self.claim(next(iter(self.model.runs)), worker, 6, Then.COMMIT)
+        run_id = next(iter(self.model.runs))
+        self.claim(run_id, "worker 1", 6, Then.COMMIT)
+        if asked:
+            self.asks(self.leases[0], "a", 7, 2, {}, None, Then.COMMIT)
+        for number in range(crashes):
+            self.dies(run_id, f"worker {number + 2}", Then.COMMIT)
 
     @rule(name=some.sampled_from("abcdef"), key=some.sampled_from([None, "invoice"]), then=THEN)
     def arrives(self, name: str, key: str | None, then: Then) -> None:
@@ -196,6 +201,13 @@ class StoreMachine(RuleBasedStateMachine):
         run_ids = data.draw(some.permutations(sorted(self.model.due())))[:2]
         self.add(then, *(("claim", {"run_id": run_id, "worker": worker, "seconds": 6}) for run_id in run_ids))
 
+    @precondition(lambda self: self.model.held())
+    @rule(run_id=among(lambda machine: machine.model.held()), heir=WORKERS, then=THEN)
+    def dies(self, run_id: str, heir: str, then: Then) -> None:
+        """A run's worker, and another takes the run over."""
+        self.time_passes(7)
+        self.claim(run_id, heir, 6, then)
+
     @there_are_leases
     @rule(
         lease=LEASE,
@@ -241,8 +253,6 @@ class StoreMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.place.clock.pass_seconds(seconds)
         self.model.now = self.place.clock.now
-        if not self.units:
-            self.compare()
 
     @precondition(lambda self: self.model.runs and not self.units)
     @rule(worker=WORKERS, held=SOME_RUNS, seconds=some.sampled_from([6, 30]))

@@ -126,10 +126,10 @@ class TestAWorkerThatIsKilledInACall:
         assert world.provider.done == [("pay", "4 bob")]
 
     async def test_between_decision_and_effect_the_decision_holds(self, world: World) -> None:
-        """Four workers die with the approved call in their hands; the fifth makes it, and nobody is asked again."""
+        """Three workers die with the approved call in their hands; the fourth makes it, and nobody is asked again."""
         run = await world.start(calling(pay, Decimal(5), approve_when=always))
         await world.engine.decide((await the_review(run)).id, says("approve"))
-        for _ in range(4):
+        for _ in range(3):
             world.provider.troubles = [Trouble(happens=True)]
             run = await world.crash(run)
             await world.due(run)

@@ -31,7 +31,7 @@ class Pressure:
         self._under_way = 0
         #: Runs that waited at the last count, that were stored here since, and that are being stored.
         self._counted = self._stored = self._reserved = 0
-        self._next_count = 0.0
+        self._counting, self._next_count = False, 0.0
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
@@ -63,10 +63,12 @@ class Pressure:
             self._reserved -= runs
 
     async def _count(self) -> None:
-        now = time.monotonic()
-        if now < self._next_count:
-            return
-        self._next_count = now + COUNT_SECONDS  # who comes meanwhile goes by the count before
-        before = self._stored
-        self._counted = await self._store.backlog(most=self._most_backlog)
-        self._stored -= before
+        if self._counting or time.monotonic() < self._next_count:
+            return  # who comes while somebody counts goes by the count before
+        self._counting, before = True, self._stored
+        try:
+            self._counted = await self._store.backlog(most=self._most_backlog)
+            self._stored -= before
+        finally:
+            self._counting = False
+            self._next_count = time.monotonic() + COUNT_SECONDS

@@ -37,7 +37,7 @@ class Reason(Documented):
 
     ATTEMPTS = "attempts", "every attempt that the policy allows has failed"
     NOT_RETRYABLE = "not_retryable", "the failure would come again: a refusal, a permanent error, bad data"
-    NEEDS_MIGRATION = "needs_migration", "the deployed code lacks its workflow or version, or changed the graph under it"
+    NEEDS_MIGRATION = "needs_migration", "the code here lacks its workflow or version, or changed the graph under it"
     QUARANTINED = "quarantined", "it took several workers down with it, or was taken up again and again for nothing"
     NONDETERMINISTIC = "nondeterministic", "a replayed node asked for something else than the first time"
 

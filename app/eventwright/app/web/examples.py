@@ -29,6 +29,7 @@ EVENT: dict[str, Any] = {
     "data": CLOUD_EVENT["data"],
     "extensions": {},
     "principal": None,
+    "expired_at": None,
     "received_at": "2026-01-31T09:30:00Z",
 }
 RUN: dict[str, Any] = {
@@ -107,6 +108,7 @@ LEDGER: dict[str, Any] = {
             "undone_by": None,
             "undone": False,
             "obstacle": None,
+            "expired_at": None,
         }
     ]
 }
@@ -137,6 +139,7 @@ REVIEW: dict[str, Any] = {
     "approvers": [],
     "barred": [],
     "agreed": [],
+    "expired_at": None,
     "warnings": [],
 }
 DECIDED: dict[str, Any] = {
