@@ -164,6 +164,10 @@ class World:
         """Runs that some worker has."""
         return [name for name, run in self.runs.items() if run["worker"] is not None]
 
+    def waiting(self) -> list[str]:
+        """Runs that wait for their turn."""
+        return [name for name, run in self.runs.items() if run["turn"] == 1]
+
     def next_due(self) -> datetime | None:
         times = [run["due_at"] for run in self.runs.values() if run["due_at"] is not None]
         return min([*times, *(time for _, time in self.timers.values())], default=None)

@@ -208,6 +208,26 @@ class StoreMachine(RuleBasedStateMachine):
         self.time_passes(7)
         self.claim(run_id, heir, 6, then)
 
+    @there_are_runs
+    @rule(worker=WORKERS, times=some.integers(1, 2), heir=WORKERS, then=THEN)
+    def everything_dies(self, worker: str, times: int, heir: str, then: Then) -> None:
+        """A worker takes all that is due, and dies; in the end another takes it all."""
+        for _ in range(times):
+            self.claim_all(worker, Then.COMMIT)
+            self.time_passes(7)
+        self.claim_all(heir, then)
+
+    def claim_all(self, worker: str, then: Then) -> None:
+        due = sorted(self.model.due())
+        verbs = [("claim", {"run_id": run_id, "worker": worker, "seconds": 6}) for run_id in due]
+        self.add(then, *verbs, ("wake_next_suspect", {}))
+
+    @precondition(lambda self: self.model.waiting())
+    @rule(run_id=among(lambda machine: machine.model.waiting()), worker=WORKERS, then=THEN)
+    def is_rung_for_out_of_turn(self, run_id: str, worker: str, then: Then) -> None:
+        claim = {"run_id": run_id, "worker": worker, "seconds": 6}
+        self.add(then, ("make_due", {"run_id": run_id}), ("claim", claim))
+
     @there_are_leases
     @rule(
         lease=LEASE,

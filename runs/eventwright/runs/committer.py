@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -55,6 +56,8 @@ Redact = Callable[[str, str, Any], Any]
 MOST_UNITS = 256
 #: How often a batch is tried while the database is away.
 TRIES = 4
+#: Seconds after which it is not tried again: waiting for a lock, or for a server that is frozen, took them already.
+PATIENCE = 8.0
 #: Units that may wait in line. Those of a segment wait in turn, so it takes a stuck database for so many to gather.
 MOST_WAITING = 20_000
 
@@ -336,14 +339,14 @@ class Committer:
 
     async def _write(self, units: Sequence[Unit]) -> list[Exception | None]:
         """Write the batch, if need be several times: a database that is away may come back."""
+        began = time.monotonic()
         for attempt in range(1, TRIES + 1):
             try:
                 return await self._database.write(lambda connection: self._apply(connection, units))
             except Exception as error:
                 if not is_away(error):
                     raise
-                # Whoever keeps the lock was waited for long enough already.
-                if attempt == TRIES or trouble_of(error) is Trouble.LOCKED:
+                if attempt == TRIES or time.monotonic() - began > PATIENCE:
                     words = f"the database did not take the write: {error}"
                     raise StoreUnavailable(words, trouble=trouble_of(error)) from error
             await asyncio.sleep(0.05 * 2**attempt)

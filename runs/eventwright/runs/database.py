@@ -31,7 +31,7 @@ READERS = 4
 #: Seconds to wait for a process that keeps SQLite's lock; then whoever waits is told.
 LOCK_SECONDS = 10.0
 #: Seconds after which a PostgreSQL that does not answer a new connection, or a statement, counts as away.
-CONNECT_SECONDS, STATEMENT_SECONDS = 5.0, 20.0
+CONNECT_SECONDS, STATEMENT_SECONDS = 5.0, 10.0
 #: Milliseconds after which PostgreSQL undoes a transaction in which nothing happens, whose batch is then tried again.
 #: A process that is frozen, or whose loop is blocked, must not keep locks: its own heartbeats would wait for them.
 LONGEST_SILENCE = 2000
