@@ -8,6 +8,8 @@ company, and is put aside.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -15,6 +17,7 @@ import sqlalchemy as sa
 
 from eventwright.runs import schema
 from eventwright.runs.committer import Batch, Step, Unit
+from eventwright.runs.errors import UnknownRun
 from eventwright.runs.event import new_id
 from eventwright.runs.records import GOES, Claim, Due, EffectState, JournalEntry, JournalKind, Lease
 from eventwright.runs.states import CLAIMABLE, RunState
@@ -85,7 +88,9 @@ class ClaimVerbs:
     def blame(self, run_id: str, *, worker: str, node: str, seconds: float) -> None:
         """A node of this run has blocked its worker for so long: the worker loses all its runs when their leases end.
         That counts as a crash of this run, which is suspect at once, and of no other."""
-        others = sa.update(schema.runs).where(_held_by(worker), _runs.id != run_id).values(worker=None)
+        others = (
+            sa.update(schema.runs).where(_held_by(worker), _runs.id != run_id).values(worker=None).returning(_runs.id)
+        )
 
         def step(batch: Batch) -> None:
             row = batch.run(run_id)
@@ -98,7 +103,8 @@ class ClaimVerbs:
                 "crashes": row["crashes"],
             }
             batch.journal(JournalEntry(run_id=run_id, kind=JournalKind.NOTE, actor=worker, data=data, node=node))
-            batch.execute(others)
+            batch.catch_up()
+            _tell(batch, batch.execute(others).scalars().all(), worker=None)
 
         self._at(run_id, step)
 
@@ -113,6 +119,7 @@ class ClaimVerbs:
                 batch.execute(sa.update(schema.runs).where(_runs.id == found["id"]).values(due_at=batch.now))
                 bell = {"id": wakeup_id, "run_id": found["id"], "lane": found["lane"], "created_at": batch.now}
                 batch.execute(sa.insert(schema.wakeups), bell)
+                _tell(batch, [found["id"]], due_at=batch.now)
 
         self.unit.steps.append(step)
 
@@ -149,6 +156,14 @@ def _is_no_danger(batch: Batch, row: dict[str, Any], worker: str, seconds: float
     return False
 
 
+def _tell(batch: Batch, run_ids: Collection[str], **columns: Any) -> None:
+    """These runs were changed by a statement. Another unit of the batch may have named one of them: it goes on from
+    there, and does not write back what it was before."""
+    for run_id in run_ids:
+        with suppress(UnknownRun):
+            batch.change(run_id, **columns)
+
+
 def _count_crash(batch: Batch, row: dict[str, Any], *, at_least: int = 1) -> None:
     """One more if the run stands where it stood when its last worker died, else the first. It has no worker now."""
     found = {"thread": _thread_of(row), "run": row["id"]}
@@ -173,7 +188,7 @@ _SUSPECTS = sa.select(_runs.id, _runs.lane).where(_runs.crashes >= SUSPECT)
 #: One that somebody changes just now is left to them: whoever is overlooked here comes due by itself.
 _NEXT_SUSPECT = (
     _SUSPECTS.where(_runs.state == str(RunState.PROCESSING), _runs.worker.is_(None))
-    .order_by(_runs.due_at)
+    .order_by(_runs.due_at, _runs.id)
     .limit(1)
     .with_for_update(skip_locked=True)
 )
