@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from collections import deque
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+import pytest
 
 from eventwright.app.composition import App, open_app
 from eventwright.app.settings import Settings
@@ -17,6 +21,14 @@ from eventwright.runs.states import RunState
 
 #: Runs that fill the caches, and then rounds of so many more.
 FIRST, ROUNDS, MORE = 1000, 5, 200
+
+
+@pytest.fixture(autouse=True)
+def nothing_logged() -> Iterator[None]:
+    """pytest keeps every record of a log, which a test before this one may have turned up."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
 
 
 def held() -> tuple[int, int]:

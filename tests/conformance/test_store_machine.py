@@ -91,9 +91,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.units: list[Unit] = []
         self.is_open = False
         self.number = 0
-        #: Leases that workers have been given, the newest first, and runs as somebody has read them.
+        #: Leases that workers have been given, the newest first.
         self.leases: list[Lease] = []
-        self.read: list[Run] = []
 
     # -- how it is written and compared ------------------------------------------------------------------------------
 
@@ -443,8 +442,19 @@ class StoreMachine(RuleBasedStateMachine):
     # -- retention ---------------------------------------------------------------------------------------------------
 
     @there_are_runs
-    @rule(run_ids=SOME_RUNS, verb=some.sampled_from(["prune", "expire_runs"]), then=THEN)
-    def is_forgotten(self, run_ids: list[str], verb: str, then: Then) -> None:
+    @rule(
+        run_ids=SOME_RUNS,
+        verb=some.sampled_from(["prune", "expire_runs"]),
+        ended=some.booleans(),
+        twice=some.booleans(),
+        then=THEN,
+    )
+    def is_forgotten(self, run_ids: list[str], verb: str, ended: bool, twice: bool, then: Then) -> None:
+        """Perhaps by two at once, and just when it was cancelled."""
+        if ended:
+            self.add(Then.COMMIT, *(("cancel", {"run_id": run_id, "by": "ann"}) for run_id in run_ids))
+        if twice:
+            self.add(Then.WAIT, (verb, {"run_ids": run_ids}))
         self.add(then, (verb, {"run_ids": run_ids}))
 
     @precondition(lambda self: self.model.events)

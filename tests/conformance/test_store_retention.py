@@ -204,6 +204,18 @@ async def test_an_event_that_started_nothing_loses_its_data_too(store: Store, cl
     assert (await store.event(lonely.uid)).event == replace(lonely, data=None, expired_at=clock.now)
 
 
+async def test_what_two_of_one_process_delete_at_once_is_deleted_and_told_once(store: Store) -> None:
+    run = await ended(store, RunState.CANCELLED)
+
+    async def forget() -> Removed:
+        async with store.write() as tx:
+            removed = tx.expire_runs([run.id])
+        return removed
+
+    assert await asyncio.gather(forget(), forget()) == [Removed(runs=1, checkpoints=1, payloads=1), Removed()]
+    assert [entry.actor for entry in await store.journal(run.id)].count("retention") == 1
+
+
 async def test_two_that_delete_at_once_delete_everything_once_in_small_batches(
     store: Store, other: Store, clock: Clock
 ) -> None:

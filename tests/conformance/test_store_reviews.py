@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from tests.conformance.world import NOW, ask, begin, bells, claim, leased, question
 
-from eventwright.runs.errors import DecisionRefused
+from eventwright.runs.errors import DecisionRefused, DecisionUsedUp, MayNotDecide
 from eventwright.runs.records import Decision, DecisionType, JournalKind, Lease, Review, ReviewState
 from eventwright.runs.states import RunState
 from eventwright.runs.store import Store
@@ -51,6 +51,36 @@ async def test_a_review_of_a_run_that_is_over_takes_no_decision(store: Store) ->
         async with store.write() as tx:
             tx.decide(review, Decision(type=DecisionType.APPROVE, by="ann"))
     assert (await store.review(review.id)).decision is None
+
+
+async def test_who_may_not_decide_is_told_so_also_where_something_was_written_before(store: Store) -> None:
+    run = await begin(store)
+    review = await ask(store, run.id, approvers=("bob",))
+
+    async def try_to() -> None:
+        async with store.write() as tx:
+            tx.note(run.id, actor="ann", data={"text": "she tries"})
+            tx.decide(review, Decision(type=DecisionType.APPROVE, by="ann"))
+
+    with pytest.raises(MayNotDecide):
+        await try_to()
+    assert (await store.review(review.id)).state is ReviewState.OPEN
+    assert [entry.actor for entry in await store.journal(run.id)].count("ann") == 0
+
+
+async def test_a_decision_serves_one_call_alone(store: Store) -> None:
+    run = await begin(store)
+    review = await ask(store, run.id)
+    async with store.write() as tx:
+        tx.decide(review, Decision(type=DecisionType.APPROVE, by="ann"))
+    for _ in range(2):
+        async with store.write() as tx:
+            tx.consume_review(review.id, "the call")
+
+    with pytest.raises(DecisionUsedUp, match="has served another call"):
+        async with store.write() as tx:
+            tx.consume_review(review.id, "another call")
+    assert (await store.review(review.id)).consumed_by == "the call"
 
 
 async def test_a_decision_that_came_while_the_run_was_processing_makes_it_due(store: Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -185,6 +186,19 @@ class TestAWorkerThatHasToStop:
 
 
 class TestABlockedWorker:
+    async def test_loses_its_runs_whatever_else_is_written_about_them_in_that_moment(self, store: Store) -> None:
+        guilty, innocent = await begin(store), await begin(store)
+        for run in (guilty, innocent):
+            await leased(store, run.id, worker="blocked")
+
+        async def cancel() -> None:
+            async with store.write() as tx:
+                tx.cancel(innocent.id, by="ann")
+
+        await asyncio.gather(blame(store, "blocked", guilty.id, node="parse", seconds=30), cancel())
+        left = await store.run(innocent.id)
+        assert (left.worker, left.cancel_requested_by) == (None, "ann")
+
     async def test_of_a_run_in_other_hands_is_not_blamed_on_it(self, store: Store, other: Store) -> None:
         run = await begin(store)
         await leased(store, run.id, worker="another")

@@ -78,5 +78,5 @@ def test_values_become_what_the_field_holds() -> None:
 def test_a_new_name_takes_the_label_along_and_a_function_gives_every_label_to_every_field() -> None:
     labels = {"old": ["the event"], "b": ["mail"]}
     assert StateMapping(rename={"old": "a"}).labels(labels, ["a", "b"]) == {"a": ["the event"], "b": ["mail"]}
-    mixed = StateMapping(function=lambda state: state).labels(labels, ["a", "b"])
+    mixed = StateMapping(through=lambda state: state).labels(labels, ["a", "b"])
     assert mixed == {"old": ["the event"], "a": ["the event", "mail"], "b": ["the event", "mail"]}

@@ -210,7 +210,7 @@ async def test_a_function_may_map_the_whole_state(world: World) -> None:
     world.deploy(stated({"log": LOG, "cents": int}))
     run = world.take(run.run_id)
     await run.respond("yes")
-    await world.engine.migrate(run.run_id, Move(state=StateMapping(function=halves)), by="olga")
+    await world.engine.migrate(run.run_id, Move(state=StateMapping(through=halves)), by="olga")
     await run.go_on()
 
     assert (await run.values())["cents"] == 500
@@ -223,8 +223,8 @@ async def test_a_function_may_map_the_whole_state(world: World) -> None:
         (Move(state=StateMapping(rename={"totl": "amount"})), "the state has no field 'totl'"),
         (Move(state=StateMapping(rename={"total": "amout"})), "has no field 'amout'; its fields are: amount"),
         (Move(state=StateMapping(drop=["total"], set={"amount": "much"})), "field 'amount' takes no such value"),
-        (Move(state=StateMapping(function=lambda state: 1 / 0)), "the mapping failed: ZeroDivisionError"),  # type: ignore[arg-type, return-value]
-        (Move(state=StateMapping(function=lambda state: None)), "the mapping returned NoneType"),  # type: ignore[arg-type, return-value]
+        (Move(state=StateMapping(through=lambda state: 1 / 0)), "the mapping failed: ZeroDivisionError"),  # type: ignore[arg-type, return-value]
+        (Move(state=StateMapping(through=lambda state: None)), "the mapping returned NoneType"),  # type: ignore[arg-type, return-value]
         (Move(rename={"asks": "nowhere"}, state=StateMapping(drop=["total"])), "the nodes are: asks, first, last"),
         (Move(rename={"aks": "asks"}, state=StateMapping(drop=["total"])), "it has been in no node 'aks'"),
     ],

@@ -31,7 +31,7 @@ class BadMapping(EventwrightError, ValueError):
 @dataclass(frozen=True, kw_only=True)
 class StateMapping:
     """How a state becomes one of another graph: `rename` (old name to new) and `drop` speak of the fields as they were,
-    `set` of those that shall be; last comes `function`, which gets the whole state and returns the whole new one.
+    `set` of those that shall be; last comes `through`, a function that gets the whole state and returns the whole new one.
 
     Raises:
         BadMapping: two fields would get one name.
@@ -40,7 +40,7 @@ class StateMapping:
     rename: Mapping[str, str] = field(default_factory=dict)
     drop: Collection[str] = ()
     set: Mapping[str, Any] = field(default_factory=dict)
-    function: Callable[[State], State] | None = None
+    through: Callable[[State], State] | None = None
 
     def __post_init__(self) -> None:
         if len({*self.rename.values()}) < len(self.rename):
@@ -62,7 +62,7 @@ class StateMapping:
     def settles(self, name: str) -> bool:
         """Whether it says what becomes of a field, under its name before or after."""
         spoken_of = {*self.rename, *self.rename.values(), *self.drop, *self.set}
-        return self.function is not None or name in spoken_of
+        return self.through is not None or name in spoken_of
 
     def applied(self, state: State, workflow: Workflow, known: Collection[str]) -> State:
         """The state as it fits the workflow's graph.
@@ -81,8 +81,8 @@ class StateMapping:
             raise BadMapping(f"the state has a field {taken[0]!r} already; drop or rename that as well")
         mapped = {self.rename.get(name, name): value for name, value in state.items() if name not in self.drop}
         mapped |= self.set
-        if self.function is not None:
-            mapped = _called(self.function, mapped)
+        if self.through is not None:
+            mapped = _called(self.through, mapped)
         return {
             name: _fitting(workflow, name, value) if self.settles(name) else value for name, value in mapped.items()
         }
@@ -91,7 +91,7 @@ class StateMapping:
         """Which fields hold untrusted data afterwards, and where it came from. A function may have made every field out
         of any other."""
         moved = {self.rename.get(name, name): list(sources) for name, sources in labels.items()}
-        if self.function is not None:
+        if self.through is not None:
             everything = list(dict.fromkeys(source for sources in labels.values() for source in sources))
             moved |= dict.fromkeys(after, everything) if everything else {}
         return moved
@@ -102,7 +102,7 @@ class StateMapping:
             "rename": dict(self.rename),
             "drop": sorted(self.drop),
             "set": sorted(self.set),
-            "function": None if self.function is None else f"{self.function.__module__}:{self.function.__qualname__}",
+            "function": None if self.through is None else f"{self.through.__module__}:{self.through.__qualname__}",
         }
         return {name: value for name, value in told.items() if value}
 

@@ -149,6 +149,7 @@ class Batch:
     def silence(self, run_id: str) -> None:
         """Delete the bells that are in the outbox for this run; those that the batch gathers are still to come."""
         self._silenced.add(run_id)
+        self.wrote = True
 
     def insert(self, statement: sa.Executable, row: dict[str, Any]) -> None:
         """Gather a row; all rows of a statement are written at once."""

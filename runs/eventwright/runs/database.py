@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from eventwright.runs.errors import Trouble
+from eventwright.runs.errors import EventwrightError, Trouble
 
 Answer = TypeVar("Answer")
 Work = Callable[[sa.Connection], Answer]
@@ -205,7 +205,8 @@ class _Postgres(Database):
 def is_away(error: Exception) -> bool:
     """Whether the database is to blame for the error, not what was asked of it: the same may work later."""
     if not isinstance(error, DBAPIError):
-        return isinstance(error, OSError | sa.exc.TimeoutError)
+        # A refusal of ours may be an OSError as well: a PermissionError.
+        return isinstance(error, OSError | sa.exc.TimeoutError) and not isinstance(error, EventwrightError)
     sqlstate = getattr(error.orig, "sqlstate", None)
     if sqlstate is not None:
         return sqlstate[:2] in _AWAY

@@ -135,7 +135,7 @@ class RetentionVerbs:
         removed = Removed()
 
         def step(batch: Batch) -> None:
-            ids = _finished(batch, run_ids, "pruned_at")
+            ids = _mark(batch, run_ids, _RUNS.c.pruned_at)
             removed.runs, removed.checkpoints = len(ids), _delete_checkpoints(batch, ids)
 
         self.unit.run_ids.update(run_ids)
@@ -147,15 +147,14 @@ class RetentionVerbs:
         removed = Removed()
 
         def step(batch: Batch) -> None:
-            ids = _finished(batch, run_ids, "expired_at")
-            unpruned = _finished(batch, ids, "pruned_at")
+            ids = _mark(batch, run_ids, _RUNS.c.expired_at)
+            unpruned = _mark(batch, ids, _RUNS.c.pruned_at)
             removed.payloads, removed.runs = len(ids), len(unpruned)
             removed.checkpoints = _delete_checkpoints(batch, unpruned)
             if not ids:
                 return
             for forget in (_FORGET_CALLS, _FORGET_QUESTIONS):
                 batch.execute(forget, {"ids": padded(ids)})
-            batch.execute(_MARK_RUNS.values(expired_at=batch.now), {"ids": padded(ids)})
             for run_id in ids:
                 data = {"text": "what it read and wrote was kept long enough, and is deleted"}
                 batch.journal(JournalEntry(run_id=run_id, kind=JournalKind.NOTE, actor=RETENTION, data=data))
@@ -184,10 +183,15 @@ class RetentionVerbs:
         return removed
 
 
-def _finished(batch: Batch, run_ids: Collection[str], marked: str) -> list[str]:
-    """Those of the runs that are final and not marked yet."""
-    rows = [batch.run(run_id) for run_id in sorted(run_ids)]
-    return [row["id"] for row in rows if row["state"] in FINAL and row[marked] is None]
+def _mark(batch: Batch, run_ids: Collection[str], column: sa.Column[Any]) -> list[str]:
+    """Mark those of the runs that are final and not marked yet, also by another unit of this batch; which they are."""
+    ids = [run_id for run_id in sorted(run_ids) if batch.run(run_id)["state"] in FINAL]
+    if not ids:
+        return []
+    unmarked = sa.and_(_RUNS.c.id.in_(padded(ids)), column.is_(None))
+    marked = batch.execute(sa.update(_RUNS).where(unmarked).values({column: batch.now}).returning(_RUNS.c.id))
+    batch.wrote = True
+    return sorted(marked.scalars())
 
 
 def _delete_checkpoints(batch: Batch, ids: Collection[str]) -> int:
@@ -200,9 +204,7 @@ def _delete_checkpoints(batch: Batch, ids: Collection[str]) -> int:
         for generation in range(batch.run(run_id)["generation"] + 1)
     ]
     batch.execute(_DELETE_WRITES, {"threads": padded(threads)})
-    deleted = batch.execute(_DELETE_CHECKPOINTS, {"threads": padded(threads)}).rowcount
-    batch.execute(_MARK_RUNS.values(pruned_at=batch.now), {"ids": padded(ids)})
-    return deleted
+    return batch.execute(_DELETE_CHECKPOINTS, {"threads": padded(threads)}).rowcount
 
 
 _RUNS, _EVENTS, _CHECKPOINTS, _WRITES = schema.runs, schema.events, schema.checkpoints, schema.checkpoint_writes
@@ -237,5 +239,4 @@ _FORGET_CALLS = (
 _FORGET_QUESTIONS = (
     sa.update(schema.reviews).where(_among(schema.reviews.c.run_id, "ids")).values(arguments=None, evidence={})
 )
-_MARK_RUNS = sa.update(_RUNS).where(_among(_RUNS.c.id, "ids"))
 _FORGET_EVENT = sa.update(_EVENTS).where(_EVENTS.c.uid == sa.bindparam("b_uid")).values(data=None)

@@ -131,7 +131,7 @@ def _mapping(given: str) -> StateMapping:
             function = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise BadMapping(f"--state {given}: {error}") from error
-        return StateMapping(function=function)
+        return StateMapping(through=function)
     try:
         value = json.loads(Path(given).read_text())
     except ValueError as error:
