@@ -37,6 +37,7 @@ from eventwright.runs.migrate import upgrade
 from eventwright.runs.records import Lease, Run
 from eventwright.runs.states import RunState
 from eventwright.runs.store import History, Store
+from eventwright.runs.telemetry import Telemetry
 from eventwright.tools.contract import Resources, Role, Tool, tool
 
 CALLS = 10
@@ -112,6 +113,7 @@ class _Nothing:
 
     def __init__(self) -> None:
         self.committer = self
+        self.telemetry = Telemetry()
 
     def transaction(self, lease: Lease | None = None) -> _Verbs:
         return _Verbs()

@@ -50,6 +50,8 @@ ENDS: Mapping[Then, str] = {
     "fallback": "prepared content stands in for the model",
     "cheaper": "a cheaper model is asked",
 }
+#: The place of each end in that order.
+HARSHNESS: Mapping[Then, int] = {end: place for place, end in enumerate(ENDS)}
 #: What every budget may count, beside the amounts of its tool.
 COUNTED = ("calls", "tokens", "cost")
 #: Characters of a value that stand in a label.
@@ -198,8 +200,7 @@ def reservations(
     Raises:
         Uncountable: a price is missing, an amount is not given, or it is none that can be added up.
     """
-    ends = list(ENDS)
-    concerned = sorted((budget for budget in budgets if budget.counts(tool)), key=lambda one: ends.index(one.then))
+    concerned = sorted((budget for budget in budgets if budget.counts(tool)), key=lambda one: HARSHNESS[one.then])
     return [(budget, _reservation(budget, run, node, arguments, estimate, now)) for budget in concerned]
 
 
@@ -208,16 +209,15 @@ def _reservation(
 ) -> Reservation:
     period = _period(budget.per, run, now)
     given = {name: getattr(arguments, name, None) for name in budget.by}
-    place = run.workflow if node is None else f"{run.workflow} / {node}"
-    by = " ".join(f"{name}={_shown(value)}" for name, value in given.items())
+    shown = " ".join(f"{name}={_shown(value)}" for name, value in given.items())
     try:
         folded = tuple((name, canonical(_folded(to_jsonable_python(value)))) for name, value in given.items())
         tool = budget.of and budget.of.name
-        names = _names(period, run.workflow, node, budget.what, budget.per, tool, budget.then, folded)
+        names = _names(period, run.workflow, node, budget.what, budget.per, tool, budget.then, folded, shown)
         return Reservation(
             scope=names.scope,
             budget=names.budget,
-            label=" · ".join(filter(None, (period, place, budget._counted(), by))),
+            label=names.label,
             amount=countable(_amount(budget, arguments, estimate)),
             most=budget.limit,
             # Who tries again and again does not get more calls by failing.
@@ -242,10 +242,11 @@ def _period(per: Period, run: Run, now: datetime) -> str:
 
 
 class _Names(NamedTuple):
-    """How the store knows a budget, and its count since the period began."""
+    """How the store knows a budget, and its count since the period began; and how people do."""
 
     budget: str
     scope: str
+    label: str
 
 
 @lru_cache(maxsize=4096)
@@ -259,10 +260,13 @@ def _names(
     # Two limits with different ends, one to ask at and one to stop at, are counted each by itself.
     then: Then,
     by: tuple[tuple[str, bytes], ...],
+    shown: str,
 ) -> _Names:
     """Most calls take from a budget that others took from: its names are the same."""
     budget = digest_of([workflow, node, what, per, tool, then, [[name, value.decode()] for name, value in by]])
-    return _Names(budget, digest_of([budget, period]))
+    place = workflow if node is None else f"{workflow} / {node}"
+    counted = what if tool is None else f"{tool} {what}"
+    return _Names(budget, digest_of([budget, period]), " · ".join(filter(None, (period, place, counted, shown))))
 
 
 def _amount(budget: Budget, arguments: BaseModel, estimate: Estimate | None) -> Decimal:

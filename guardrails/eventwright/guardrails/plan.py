@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from eventwright.guardrails.budgets import ENDS, Budget, actual
+from eventwright.guardrails.budgets import HARSHNESS, Budget, actual
 from eventwright.guardrails.verdicts import Stage, Verdict, VerdictKind, allow
 from eventwright.runs.event import digest_of
 from eventwright.runs.records import Effect, Reservation
@@ -35,8 +35,7 @@ class Plan:
 
     def taking(self, taken: Sequence[tuple[Budget, Reservation]]) -> Plan:
         """The same call, with these reservations; of several budgets with too little left the harshest end decides."""
-        ends = list(ENDS)
-        taken = sorted(taken, key=lambda one: ends.index(one[0].then))
+        taken = sorted(taken, key=lambda one: HARSHNESS[one[0].then])
         reserved = tuple(
             (budget, replace(one, most=None) if one.scope in self.exceeding else one) for budget, one in taken
         )
