@@ -33,7 +33,6 @@ class Place:
     stores: tuple[Store, Store]
     clock: Clock
     commits: int = 0
-    steps: int = 0
 
     def empty(self) -> None:
         """As if it were new."""

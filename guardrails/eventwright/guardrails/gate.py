@@ -206,7 +206,8 @@ class Gate:
             reason = "read again, the arguments are others: a rule has changed them, or a type does not keep them"
             verdict = Verdict(kind=VerdictKind.DENY, stage=Stage.SCHEMA, rule="arguments", reason=reason)
             raise await self.denial(request.tool, verdict)
-        return replace(request, validated=validated)
+        request.validated = validated
+        return request
 
     def _enter(self, tool: Tool, ordinal: str | None) -> tuple[Visit, str]:
         if self.closed:

@@ -32,9 +32,9 @@ class Arguments(NamedTuple):
     validated: BaseModel
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Request:
-    """One call on its way through the gate."""
+    """One call on its way through the gate, which the stages add to."""
 
     tool: Tool
     node: str
