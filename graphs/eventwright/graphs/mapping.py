@@ -31,7 +31,7 @@ class BadMapping(EventwrightError, ValueError):
 @dataclass(frozen=True, kw_only=True)
 class StateMapping:
     """How a state becomes one of another graph: `rename` (old name to new) and `drop` speak of the fields as they were,
-    `set` of those that shall be; last comes `through`, a function that gets the whole state and returns the whole new one.
+    `set` of those that shall be; last comes `through`, a function from the whole state to the whole new one.
 
     Raises:
         BadMapping: two fields would get one name.
