@@ -97,13 +97,17 @@ def workflow(name: str, node: Any, policy: Policy) -> Workflow:
 # -- without a database ----------------------------------------------------------------------------------------------
 
 
+def _dropped(*_arguments: Any, **_more: Any) -> None:
+    """What comes of every verb."""
+
+
 class _Verbs:
     """A transaction that drops whatever it is told."""
 
     unit = None
 
     def __getattr__(self, verb: str) -> Any:
-        return lambda *_args, **_more: None
+        return _dropped
 
 
 class _Nothing:

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal, NamedTuple, assert_never
 
 from pydantic import BaseModel
@@ -99,12 +99,12 @@ class Budget:
         if problem is not None:
             raise BadBudget(f"Budget({self.what!r}, ...): {problem}")
 
-    @property
+    @cached_property
     def limit(self) -> Decimal:
         """What all of it together may come to."""
         return Decimal(self.most)
 
-    @property
+    @cached_property
     def argument(self) -> str | None:
         """The argument of `of` that is added up, if it counts an amount."""
         tool = self.of
@@ -189,7 +189,7 @@ def reservations(
     estimate: Estimate | None,
     now: datetime,
 ) -> list[tuple[Budget, Reservation]]:
-    """What a call takes of each of these budgets, those first whose end is the harshest.
+    """What a call takes of each of these budgets.
 
     Args:
         node: the node in whose policy the budgets are; None for those of the whole workflow.
@@ -200,25 +200,23 @@ def reservations(
     Raises:
         Uncountable: a price is missing, an amount is not given, or it is none that can be added up.
     """
-    concerned = sorted((budget for budget in budgets if budget.counts(tool)), key=lambda one: HARSHNESS[one.then])
-    return [(budget, _reservation(budget, run, node, arguments, estimate, now)) for budget in concerned]
+    return [
+        (budget, _reservation(budget, run, node, arguments, estimate, now)) for budget in budgets if budget.counts(tool)
+    ]
 
 
 def _reservation(
     budget: Budget, run: Run, node: str | None, arguments: BaseModel, estimate: Estimate | None, now: datetime
 ) -> Reservation:
-    period = _period(budget.per, run, now)
-    given = {name: getattr(arguments, name, None) for name in budget.by}
-    shown = " ".join(f"{name}={_shown(value)}" for name, value in given.items())
+    period, tool = _period(budget.per, run, now), budget.of and budget.of.name
     try:
-        folded = tuple((name, canonical(_folded(to_jsonable_python(value)))) for name, value in given.items())
-        tool = budget.of and budget.of.name
-        names = _names(period, run.workflow, node, budget.what, budget.per, tool, budget.then, folded, shown)
+        by, shown = _apart(budget, arguments) if budget.by else ((), "")
+        names = _names(period, run.workflow, node, budget.what, budget.per, tool, budget.then, by, shown)
         return Reservation(
             scope=names.scope,
             budget=names.budget,
             label=names.label,
-            amount=countable(_amount(budget, arguments, estimate)),
+            amount=_amount(budget, arguments, estimate),
             most=budget.limit,
             # Who tries again and again does not get more calls by failing.
             spent=budget.what == "calls",
@@ -227,6 +225,13 @@ def _reservation(
         raise
     except ValueError as error:
         raise Uncountable(f"{budget._counted()} cannot be counted: {error}") from error
+
+
+def _apart(budget: Budget, arguments: BaseModel) -> tuple[tuple[tuple[str, bytes], ...], str]:
+    """The values that have a budget each: as they are told apart, and for people. Raises ValueError."""
+    given = {name: getattr(arguments, name, None) for name in budget.by}
+    told = tuple((name, canonical(_folded(to_jsonable_python(value)))) for name, value in given.items())
+    return told, " ".join(f"{name}={_shown(value)}" for name, value in given.items())
 
 
 def _period(per: Period, run: Run, now: datetime) -> str:
