@@ -9,7 +9,7 @@ AGENTDOJO := .venv-agentdojo
 CONTRACT := .contract-rq
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test soak attacks contract-rq check bench bench-agentdojo
+.PHONY: help setup demo up test soak soak-tests attacks contract-rq check bench bench-agentdojo
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,10 @@ up: $(READY) ## start the API and a worker
 test: $(READY_TO_WORK) ## run the tests on real servers (ARGS="-k approval" passes arguments to pytest)
 	@$(BIN)/python -m pytest -n auto $(ARGS)
 
-soak: $(READY_TO_WORK) ## run the long tests: hundreds of races, storms of kill -9
+soak: $(READY_TO_WORK) ## half an hour of random faults over a real deployment, and a table (ARGS="--minutes 5 --store sqlite --seed 7")
+	@$(BIN)/python -m tests.faults.storm $(ARGS)
+
+soak-tests: $(READY_TO_WORK) ## run the long tests: hundreds of races, a death at every boundary on both databases
 	@$(BIN)/python -m pytest -m soak --timeout 1200 $(ARGS)
 
 attacks: $(READY_TO_WORK) ## play every attack on the guardrails with a model that always obeys, and print the tables

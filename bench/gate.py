@@ -23,7 +23,7 @@ from langgraph.graph import START, StateGraph
 from rich.console import Console
 from rich.table import Table
 
-from eventwright.app.commands.processes import collect_seldom
+from eventwright.app.commands.processes import tune_interpreter
 from eventwright.graphs.runner import Runner
 from eventwright.graphs.workflow import On, Workflow, Workflows
 from eventwright.guardrails.budgets import Budget
@@ -214,7 +214,7 @@ async def with_database(runs: int, rounds: int) -> dict[str, list[Cost]]:
 
 def main(*, rounds: int = 3, runs: int = 200) -> None:
     """Measure and print; never fails on a figure."""
-    collect_seldom()  # as every worker does
+    tune_interpreter()  # as every worker does
     console = Console()
     sides = {
         "write": (pay, {"amount": Decimal(5), "to": "ann"}, POLICY),

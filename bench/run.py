@@ -17,6 +17,7 @@ os.environ.setdefault("LANGSMITH_TRACING", "false")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import gate
+import growth as grown
 import measures
 from rich.console import Console
 from rich.table import Table
@@ -138,11 +139,32 @@ def recovery(console: Console, kinds: Sequence[str], *, rounds: int) -> None:
     console.print(table)
 
 
+def growth(console: Console, kinds: Sequence[str], *, rounds: int) -> None:
+    """What throughput depends on."""
+    for kind in kinds:
+        table = _table(f"{kind}: 5-node runs a second, medians of {rounds} rounds", "with", "runs a second")
+        rows: dict[str, list[float]] = {}
+        for _ in range(rounds):
+            for workers in (1, 2, 3):
+                figure = asyncio.run(grown.with_workers(kind, workers, runs=600))
+                rows.setdefault(f"{workers} worker processes", []).append(figure)
+            for size in (4, 32, 256):
+                figure = grown.with_state(kind, 1000 * size, runs=300)
+                rows.setdefault(f"{size} KB of state", []).append(figure)
+            for finished in (0, 100_000):
+                figure = grown.with_history(kind, finished, runs=600)
+                rows.setdefault(f"{finished:,} finished runs in the database", []).append(figure)
+        for name, figures in rows.items():
+            table.add_row(name, f"{statistics.median(figures):.0f}")
+        console.print(table)
+
+
 MEASURES: dict[str, Callable[..., None]] = {
     "waiting": waiting,
     "intake": intake,
     "latency": latency,
     "recovery": recovery,
+    "growth": growth,
 }
 
 

@@ -132,6 +132,8 @@ async def test_while_postgresql_is_down_every_door_says_so_and_work_goes_on_when
             assert (await client.get("/healthz")).status_code == 200
             assert not work.done()
         assert await ended(app, run_id) is RunState.COMPLETED
+        blamed = [entry.data["crashes"] for entry in await app.store.journal(run_id) if "crashes" in entry.data]
+        assert not any(blamed), "nobody could renew a lease, and no worker died of this run"
         later = (await post(client, "note.taken", {}, id="2")).json()["events"][0]
         assert later["duplicate"] is False
         assert await ended(app, later["runs"][0]["id"]) is RunState.COMPLETED

@@ -269,6 +269,12 @@ class Reference(CallVerbs):
     def reset_failures(self, run_id: str) -> None:
         for (owner, _), visit in self.visits.items():
             visit["failures"] = 0 if owner == run_id else visit["failures"]
+        self.forget_failures(run_id, self.effects)
+
+    def forget_failures(self, run_id: str, effects: Collection[str]) -> None:
+        for key in effects:
+            if key in self.effects and self.effects[key]["run_id"] == run_id:
+                self.effects[key]["failures"] = ()
 
     def put_checkpoint(self, row: dict[str, Any]) -> None:
         self.checkpoints.setdefault(row["thread_id"], set()).add(row["id"])

@@ -137,7 +137,8 @@ class CallVerbs(World):
         removed = self.prune(ids)
         removed.payloads = len(ids)
         for effect in self.effects.values():
-            effect.update({"arguments": None, "result": None} if effect["run_id"] in ids else {})
+            forgotten = {"arguments": None, "result": None, "failures": ()}
+            effect.update(forgotten if effect["run_id"] in ids else {})
         for review in self.reviews.values():
             review.update({"arguments": None, "evidence": {}} if review["run_id"] in ids else {})
         for run_id in ids:

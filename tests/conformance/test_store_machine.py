@@ -127,9 +127,16 @@ class StoreMachine(WorkMachine):
             key=f"{lease.run_id} {call}", run_id=lease.run_id, node="send", visit=number, tool="mail.send",
             ordinal="0", tool_class="plain", state=state, requested_digest="d", executed_digest="d",
             arguments={"to": "ann"}, result="sent" if state is EffectState.DONE else None, attempt=attempt,
+            failures=({"words": "busy"},) * failures,
         )  # fmt: skip
         visit = Visit(run_id=lease.run_id, node="send", visit=number, place=call, failures=failures)
         self.add(then, ("put_visit", {"visit": visit}), ("put_effect", {"effect": effect}), lease=lease)
+
+    @there_are_leases
+    @rule(lease=LEASE, calls=some.sets(CALLS), then=THEN)
+    def is_tried_anew(self, lease: Lease, calls: set[str], then: Then) -> None:
+        keys = [f"{lease.run_id} {call}" for call in calls]
+        self.add(then, ("forget_failures", {"run_id": lease.run_id, "effects": keys}), lease=lease)
 
     @there_are_leases
     @rule(lease=LEASE, then=THEN)

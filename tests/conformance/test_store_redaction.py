@@ -62,13 +62,16 @@ async def test_every_way_into_the_journal_goes_through_it_and_the_chain_holds(st
 async def test_the_words_of_errors_go_through_it(store: Store) -> None:
     run = await begin(store)
     lease = await leased(store, run.id)
-    effect = an_effect(run.id, error="ann@example.org is unknown")
+    failure = {"classes": [], "words": "ann@example.org is unknown", "attributes": {"to": "ann@example.org"}}
+    effect = an_effect(run.id, error="ann@example.org is unknown", failures=(failure,))
     async with store.write(lease) as tx:
         tx.put_effect(effect)
         tx.move(run.id, RunState.FAILED, actor="test", reason=Reason.ATTEMPTS, error="no ann@example.org")
 
     assert (await store.run(run.id)).error == "no [email 1]"
-    assert (await store.effects(run.id))[0].error == "[email 1] is unknown"
+    [kept] = await store.effects(run.id)
+    assert kept.error == "[email 1] is unknown"
+    assert kept.failures == (failure | {"words": "[email 1] is unknown", "attributes": {"to": "[email 1]"}},)
 
 
 async def test_the_ledger_and_the_reviews_keep_what_is_executed_and_judged(store: Store) -> None:

@@ -185,6 +185,62 @@ class TestAWorkerThatHasToStop:
         assert (await store.run(run.id)).worker == "heir"
 
 
+class TestADatabaseThatWasAway:
+    """Nobody could renew a lease, so that a lease that ended says nothing about its worker."""
+
+    async def excuse(self, store: Store, *dropped: str, worker: str = "alive") -> None:
+        async with store.write() as tx:
+            tx.excuse(dropped, worker=worker)
+
+    async def test_makes_no_suspects_of_the_runs_whose_leases_ended(self, store: Store, clock: Clock) -> None:
+        run = await begin(store)
+        for _ in range(MOST_CRASHES + 1):
+            await leased(store, run.id, worker="cut off")
+            clock.pass_seconds(7)
+            await self.excuse(store)
+        assert await claim(store, run.id) is not None
+        assert await crashes(store, run.id) == 0
+
+    async def test_excuses_a_worker_for_the_runs_that_it_let_go_and_they_are_taken_when_they_are_due(
+        self, store: Store, clock: Clock
+    ) -> None:
+        dropped, kept = await begin(store), await begin(store)
+        for run in (dropped, kept):
+            await leased(store, run.id, worker="alive")
+        await self.excuse(store, dropped.id)
+        assert await claim(store, dropped.id) is None, "its lease still holds: something may be under way"
+        clock.pass_seconds(7)
+        for run in (dropped, kept):
+            await leased(store, run.id, worker="heir")
+        assert [await crashes(store, run.id) for run in (dropped, kept)] == [0, 1]
+
+    async def test_is_no_excuse_for_a_run_in_other_hands_nor_for_a_later_death(
+        self, store: Store, clock: Clock
+    ) -> None:
+        run = await begin(store)
+        await leased(store, run.id, worker="other")
+        await self.excuse(store, run.id)
+        assert (await store.run(run.id)).worker == "other"
+        await self.excuse(store)
+        clock.pass_seconds(7)
+        await leased(store, run.id, worker="heir")
+        assert await crashes(store, run.id) == 1
+
+    async def test_leaves_what_the_same_commit_says_of_a_run_as_it_says(self, store: Store, clock: Clock) -> None:
+        run = await begin(store)
+        await leased(store, run.id, worker="cut off")
+        clock.pass_seconds(7)
+
+        async def cancel() -> None:
+            async with store.write() as tx:
+                tx.cancel(run.id, by="ann")
+
+        await asyncio.gather(cancel(), self.excuse(store))
+        found = await store.run(run.id)
+        assert found.worker is None
+        assert found.cancel_requested_by == "ann"
+
+
 class TestABlockedWorker:
     async def test_loses_its_runs_whatever_else_is_written_about_them_in_that_moment(self, store: Store) -> None:
         guilty, innocent = await begin(store), await begin(store)

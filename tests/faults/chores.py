@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Annotated, TypedDict
 
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, Send
+from langgraph.types import Command, Send, interrupt
 from tests.faults.books import Provider
 
 from eventwright.graphs.workflow import On, Workflow
@@ -116,6 +116,10 @@ async def hog(state: State) -> State:
     return {"steps": ["hog"]}
 
 
+async def ask(state: State) -> State:
+    return {"steps": [interrupt(f"Shall it go on after {len(state.get('steps', []))} steps?")]}
+
+
 async def die(state: State) -> State:
     """What a library written in C does with a broken file."""
     os.kill(os.getpid(), signal.SIGKILL)
@@ -164,6 +168,11 @@ gossip.add_node("buy", buy)
 gossip.add_edge(START, "overhear")
 gossiping = workflow("gossiping", gossip, nap=may(doze), overhear=may(hear), buy=may(pay))
 
+conversing = workflow(
+    "conversing", in_a_row(first=ask, buy=buy, second=ask, cheer=cheer), buy=may(pay), cheer=may(shout)
+)
+often = {"retries": 50, "backoff": Backoff(first=0.2, most=0.5)}
+thrifty = workflow("thrifty", in_a_row(nap=nap, buy=buy), nap=may(doze, **often), buy=may(pay, **often))
 poison = workflow("poison", in_a_row(nap=nap, die=die), nap=may(doze))
 
-ALL: Sequence[Workflow] = (naps, chores, hogging, tripping, asking, hurrying, gossiping, poison)
+ALL: Sequence[Workflow] = (naps, chores, hogging, tripping, asking, hurrying, gossiping, poison, conversing, thrifty)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,30 +39,58 @@ class Service:
         self.urls = {"database_url": database_url, "redis_url": redis_url}
         self.provider = Provider(folder / "ledger")
         self._processes: dict[asyncio.subprocess.Process, Path] = {}
+        self._numbers = count()
 
     def settings(self, **changes: Any) -> Settings:
         return Settings(**{"home": self.folder, **self.urls, **changes})
 
+    def environment(self, **changes: Any) -> dict[str, str]:
+        """What a process of the service finds in its environment."""
+        settings = self.settings(**changes).model_dump(exclude_none=True, exclude_unset=True)
+        return {**os.environ} | {f"EVENTWRIGHT_{name.upper()}": str(value) for name, value in settings.items()}
+
     # -- processes ---------------------------------------------------------------------------------------------------
 
-    async def start(self, *, go: Path | None = None, **changes: Any) -> asyncio.subprocess.Process:
-        """A worker in a process of its own, open; with `go`, it begins to work when that file is there."""
-        settings = self.settings(**changes).model_dump(exclude_none=True, exclude_unset=True)
-        environment = {f"EVENTWRIGHT_{name.upper()}": str(value) for name, value in settings.items()}
-        log = self.folder / f"worker-{len(self._processes)}.log"
-        program = (sys.executable, "-W", "error", "-m", "tests.faults.worker_process")
-        command = (*program, self.provider.path, *([go] if go else []))
+    async def start(
+        self, *, go: Path | None = None, hurt: Mapping[str, Any] | None = None, **changes: Any
+    ) -> asyncio.subprocess.Process:
+        """A worker in a process of its own, open; with `go`, it begins to work when that file is there.
+
+        Args:
+            hurt: what is wrong with it; see `hurt.py`.
+            changes: to the settings.
+        """
+        words = ("tests.faults.worker_process", str(self.provider.path), *([str(go)] if go else []))
+        process = await self._run(words, hurt, **changes)
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"open\n", self.log(process)
+        return process
+
+    async def serve(
+        self, *, hurt: Mapping[str, Any] | None = None, **changes: Any
+    ) -> tuple[asyncio.subprocess.Process, str]:
+        """`eventwright api` in a process of its own, once it answers, and its URL; see `start`."""
+        own = {"host": "127.0.0.1", "port": 0, "workflows": "tests.faults.chores"}
+        process = await self._run(("eventwright.app.cli", "api"), hurt, **own | changes)
+        while not (found := re.search(r"is up at (http://\S+)", self.log(process))):
+            assert process.returncode is None, self.log(process)
+            await asyncio.sleep(0.05)
+        return process, found[1]
+
+    async def _run(
+        self, words: Sequence[str], hurt: Mapping[str, Any] | None, **changes: Any
+    ) -> asyncio.subprocess.Process:
+        log = self.folder / f"process-{next(self._numbers)}.log"
+        program = () if hurt is None else ("tests.faults.hurt", json.dumps(hurt))
         with log.open("w") as errors:
             process = await asyncio.create_subprocess_exec(
-                *map(str, command),
+                *(sys.executable, "-W", "error", "-m", *program, *words),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
                 cwd=ROOT,
-                env=os.environ | environment,
+                env=self.environment(**changes),
             )
         self._processes[process] = log
-        assert process.stdout is not None
-        assert await process.stdout.readline() == b"open\n", log.read_text()
         return process
 
     def log(self, process: asyncio.subprocess.Process) -> str:

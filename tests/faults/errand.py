@@ -23,7 +23,7 @@ from eventwright.tools.contract import Call, NotDone, Role, tool
 @tool(name="errand.look", trusted=True)
 async def look(call: Call) -> str:
     """Look how much it is. The first time nobody answers."""
-    call.use(Provider).record("errand.look", call)
+    await call.use(Provider).do("errand.look", call)
     if call.attempt == 1:
         raise NotDone("nobody answers the first time")
     return "12.50"
@@ -32,13 +32,13 @@ async def look(call: Call) -> str:
 @tool(writes="keyed", name="errand.hold", trusted=True)
 async def hold(call: Call) -> None:
     """Have it put aside."""
-    call.use(Provider).record("errand.hold", call, once=True)
+    await call.use(Provider).do("errand.hold", call, once=True)
 
 
 @tool(writes="keyed", name="errand.pay", trusted=True)
 async def pay(amount: Annotated[Decimal, Role.AMOUNT], call: Call) -> str:
     """Pay for it."""
-    call.use(Provider).record("errand.pay", call, once=True)
+    await call.use(Provider).do("errand.pay", call, once=True)
     return f"paid {amount}"
 
 
@@ -49,14 +49,14 @@ async def booked(what: str, call: Call) -> str | None:
 @tool(writes="verifiable", name="errand.book", verify=booked, trusted=True)
 async def book(what: str, call: Call) -> str:
     """Book its delivery, which can be looked up."""
-    call.use(Provider).record("errand.book", call)
+    await call.use(Provider).do("errand.book", call)
     return what
 
 
 @tool(writes="plain", name="errand.tell", trusted=True)
 async def tell(what: str, call: Call) -> None:
     """Tell somebody; nobody can say afterwards whether it was heard."""
-    call.use(Provider).record("errand.tell", call)
+    await call.use(Provider).do("errand.tell", call)
 
 
 class Errand(TypedDict, total=False):

@@ -14,7 +14,7 @@ import pytest
 from redis import Redis
 
 from eventwright.queue.embedded import embedded_valkey
-from eventwright.queue.wakeups import Bell, BellDown, SilentBell, Transport, WakeUp, lane_queue
+from eventwright.queue.wakeups import LEASE_SECONDS, Bell, BellDown, SilentBell, Transport, WakeUp, lane_queue
 
 
 def wakeup(run_id: str = "run-1", lane: str = "default") -> WakeUp:
@@ -89,8 +89,17 @@ class TestMissing:
         dead, alive = wakeup("run-1"), wakeup("run-2")
         await bell.ring([dead, alive])
         redis.delete("rq:queue:eventwright:default")
-        redis.zadd("rq:wip:eventwright:default", {f"{dead[0]}:a": time.time() - 1, f"{alive[0]}:b": time.time() + 60})
+        leases = {f"{dead[0]}:a": time.time() - 1, f"{alive[0]}:b": time.time() + LEASE_SECONDS}
+        redis.zadd("rq:wip:eventwright:default", leases)
         assert await bell.missing([dead, alive]) == [dead]
+
+    async def test_a_job_whose_lease_is_longer_than_leases_are_is_missing(self, bell: Bell, redis: Redis) -> None:
+        """The clock of the worker that took it is wrong, and nobody knows whether it lives."""
+        row = wakeup()
+        await bell.ring([row])
+        redis.delete("rq:queue:eventwright:default")
+        redis.zadd("rq:wip:eventwright:default", {f"{row[0]}:a": time.time() + 3600})
+        assert await bell.missing([row]) == [row]
 
     async def test_a_job_on_its_way_to_a_worker_is_not_missing(self, bell: Bell, redis: Redis) -> None:
         row = wakeup()

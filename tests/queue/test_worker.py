@@ -17,8 +17,8 @@ from rq import Worker as RqWorker
 from rq.job import JobStatus
 
 from eventwright.queue.embedded import embedded_valkey
-from eventwright.queue.wakeups import Bell, lane_queue
-from eventwright.queue.worker import LEASE_SECONDS, Worker
+from eventwright.queue.wakeups import LEASE_SECONDS, Bell, lane_queue
+from eventwright.queue.worker import Worker
 
 QUEUE = "rq:queue:eventwright:default"
 WIP = "rq:wip:eventwright:default"

@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 
 from eventwright.runs import migrate, schema
 from eventwright.runs.database import open_database
-from eventwright.runs.errors import SchemaOutdated
+from eventwright.runs.errors import SchemaNewer, SchemaOutdated
 
 UPGRADE = "import asyncio, sys; from eventwright.runs.migrate import upgrade; asyncio.run(upgrade(sys.argv[1]))"
 
@@ -24,14 +24,25 @@ async def test_a_database_without_a_schema_is_refused_with_the_way_out(empty_dat
     assert refused.value.found is None
 
 
-async def test_a_database_of_another_revision_is_refused(empty_database_url: str) -> None:
+async def test_a_database_of_a_newer_release_is_refused_and_left_alone(empty_database_url: str) -> None:
     await migrate.upgrade(empty_database_url)
     async with open_database(empty_database_url) as database:
         await database.write(
             lambda connection: connection.execute(sa.text("UPDATE alembic_version SET version_num='x'"))
         )
-    with pytest.raises(SchemaOutdated, match="'x'"):
+    for refused in (migrate.check, migrate.upgrade):
+        with pytest.raises(SchemaNewer, match="'x'"):
+            await refused(empty_database_url)
+    assert await migrate.current(empty_database_url) == "x"
+
+
+async def test_a_database_of_an_older_release_is_refused_until_it_is_upgraded(empty_database_url: str) -> None:
+    async with open_database(empty_database_url) as database:
+        await database.write(lambda connection: command.upgrade(migrate._config(connection), "0001"))
+    with pytest.raises(SchemaOutdated, match="'0001'"):
         await migrate.check(empty_database_url)
+    await migrate.upgrade(empty_database_url)
+    await migrate.check(empty_database_url)
 
 
 async def test_another_kind_of_database_is_refused_by_name() -> None:

@@ -75,6 +75,8 @@ class Report:
     rebound: Sequence[tuple[str, str]] = ()
     #: Visits whose count of failures changed.
     visits: Sequence[Visit] = ()
+    #: Effects, by key, that nodes have seen fail and that are tried anew.
+    forgotten: Sequence[str] = ()
     #: Whether the segment brought the run any further, and how many in a row now did not.
     got_on: bool = True
     idle: int = 0

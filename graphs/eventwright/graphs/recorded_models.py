@@ -30,7 +30,9 @@ Result = TypeVar("Result")
 
 
 class ModelFailed(NotDone):
-    """An author's model raised an error instead of answering. The next attempt asks again."""
+    """An author's model raised an error of its own instead of answering. It is asked again."""
+
+    seen = False
 
 
 class OwnModel(Permanent):

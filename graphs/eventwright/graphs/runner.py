@@ -242,6 +242,7 @@ class Runner:
             superseded=superseded(segment, pending, rebound, ended),
             rebound=tuple(rebound.items()),
             visits=visits,
+            forgotten=[key for key in segment.forgotten if not segment.effects[key].failures],
             seen=decided(segment) - set(rebound),
         )
 

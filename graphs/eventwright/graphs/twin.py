@@ -183,6 +183,9 @@ class Guarded(Placed):
                 if isinstance(error, ReplayDiffers) or not isinstance(error, GraphBubbleUp):
                     segment.failures[place] = NodeFailure(node, place, error)
                     watch.failed(error)
+                if isinstance(error, Exception) and not isinstance(error, GraphBubbleUp):
+                    # Also LangGraph may try the node again, as its author's RetryPolicy says.
+                    segment.forget_failures(place)
                 raise
             finally:
                 written = self._flow.written(result) | self._flow.changed(input, kept)

@@ -92,6 +92,10 @@ def low_confidence_review(
     )
 
 
+def said_no(review: Review) -> bool:
+    return review.decision is not None and review.decision.type is DecisionType.REJECT
+
+
 def _asked(run: Run, node: str, request: ReviewRequest, verdict: Verdict, now: datetime) -> dict[str, Any]:
     deadline = None if request.deadline is None else now + request.deadline
     return {

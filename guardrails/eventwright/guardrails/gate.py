@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from eventwright.guardrails import judging, ledger, spending, stages
-from eventwright.guardrails.approval import approval_reviews, asked_again
+from eventwright.guardrails.approval import approval_reviews, asked_again, said_no
+from eventwright.guardrails.failures import again
 from eventwright.guardrails.outages import or_wait
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.request import Request, brief, outgoing, read, take_as_given, validate
@@ -34,7 +35,7 @@ from eventwright.guardrails.verdicts import (
 from eventwright.runs.errors import LeaseLost, StoreUnavailable
 from eventwright.runs.event import canonical, digest_of
 from eventwright.runs.failpoints import Failpoint, failpoint
-from eventwright.runs.records import DecisionType, EffectState, JournalKind, Review, Visit
+from eventwright.runs.records import DecisionType, Effect, EffectState, JournalKind, Review, Visit
 from eventwright.tools.contract import OutsideGate, Tool, current_gate
 from eventwright.tools.models import Answer, Question
 
@@ -63,6 +64,8 @@ class Gate:
     #: The task that the node itself runs in.
     _task: asyncio.Task[Any] | None = None
     _ordinals: dict[tuple[int, str], int] = field(default_factory=dict)
+    #: How each call failed before this gate was opened, as far as the node has not seen it again.
+    _past: dict[str, Iterator[Mapping[str, Any]]] = field(default_factory=dict)
     #: Calls that are under way, and whether there are none.
     _under_way: int = 0
     _quiet: asyncio.Event = field(default_factory=asyncio.Event)
@@ -137,7 +140,7 @@ class Gate:
             raise self.ended_by_model
         try:
             with self.counted():
-                result = await or_wait(self, self._called(tool, arguments, ordinal))
+                result = await self._called(tool, arguments, ordinal)
         except (Paused, Postponed, Nondeterministic) as signal:
             if tool.advises:
                 self.ended_by_model = signal
@@ -180,10 +183,18 @@ class Gate:
         if self._on(Stage.CAPABILITY):
             await self._heed(tool, stages.capability(self.policy, self.node, tool))
         request = await self._validated(tool, raw, visit, ordinal)
+        earlier = self.segment.effects.get(request.key)
+        failure = next(self._past.setdefault(request.key, iter(earlier.failures if earlier else ())), None)
+        if failure is not None and earlier is not None and earlier.requested_digest == request.arguments_digest:
+            raise again(failure)
+        return await or_wait(self, self._made(request, earlier))
+
+    async def _made(self, request: Request, earlier: Effect | None) -> Any:
+        """What the call returns, now or on record."""
+        tool = request.tool
         if not self._on(Stage.LEDGER):
             request = await self._permitted(request)
             return await tool.perform(request.validated, ledger.unrecorded(self.segment, request))
-        earlier = self.segment.effects.get(request.key)
         if earlier is not None and earlier.state is not EffectState.FAILED:
             if earlier.requested_digest != request.arguments_digest:
                 raise Nondeterministic(tool.name, request.key)
@@ -291,7 +302,7 @@ class Gate:
             for review in reviews
             if review.decision is not None and review.decision.type is DecisionType.EDIT
         ]
-        if not edits or any(_said_no(review) for review in reviews):
+        if not edits or any(said_no(review) for review in reviews):
             by = await self.agreed(request, reviews)
             request.verdicts.append(allow(Stage.APPROVAL, "decision", f"approved by {by}"))
             return replace(request, reviews=(*request.reviews, *reviews))
@@ -346,15 +357,10 @@ class Gate:
         """Commit the reviews and why they are asked, then end the segment."""
         segment = self.segment
         failpoint(Failpoint.GATE_ASKING)
+        data = {"tool": tool, "digest": reviews[0].digest, "stages": [verdict.as_json() for verdict in asks]}
         async with segment.store.write(segment.lease) as tx:
             tx.put_visit(segment.visit(self.node))
-            tx.journal(
-                segment.run.id,
-                JournalKind.VERDICT,
-                actor="gate",
-                node=self.node,
-                data={"tool": tool, "digest": reviews[0].digest, "stages": [verdict.as_json() for verdict in asks]},
-            )
+            tx.journal(segment.run.id, JournalKind.VERDICT, actor="gate", node=self.node, data=data)
             for review in reviews:
                 tx.open_review(review)
         failpoint(Failpoint.GATE_ASKED)
@@ -383,17 +389,7 @@ class Gate:
 
     async def denial(self, tool: Tool, verdict: Verdict, kind: type[Denied] = Denied) -> Denied:
         """The refusal of a call, on record."""
-        segment = self.segment
+        segment, data = self.segment, {"tool": tool.name, "stages": [verdict.as_json()]}
         async with segment.store.write(segment.lease) as tx:
-            tx.journal(
-                segment.run.id,
-                JournalKind.VERDICT,
-                actor="gate",
-                node=self.node,
-                data={"tool": tool.name, "stages": [verdict.as_json()]},
-            )
+            tx.journal(segment.run.id, JournalKind.VERDICT, actor="gate", node=self.node, data=data)
         return kind(tool.name, verdict)
-
-
-def _said_no(review: Review) -> bool:
-    return review.decision is not None and review.decision.type is DecisionType.REJECT

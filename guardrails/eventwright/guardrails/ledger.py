@@ -13,6 +13,8 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from eventwright.guardrails.failures import kept
+from eventwright.guardrails.outages import waiting
 from eventwright.guardrails.plan import Plan
 from eventwright.guardrails.request import Request, validate
 from eventwright.guardrails.segment import Segment
@@ -94,6 +96,7 @@ async def perform(segment: Segment, request: Request, asked: Request, plan: Plan
 
     Raises:
         BudgetExceeded: a budget has too little left; nothing was called, nothing written.
+        Postponed: the provider is down, and the run waits for it.
     """
     earlier = segment.effects.get(request.key)
     effect = Effect(
@@ -109,6 +112,7 @@ async def perform(segment: Segment, request: Request, asked: Request, plan: Plan
         executed_digest=requested if request.text == asked.text else request.arguments_digest,
         arguments=request.arguments,
         attempt=1 if earlier is None else earlier.attempt + 1,
+        failures=() if earlier is None else earlier.failures,
     )
     segment.check_records()
     announced = request.tool.writes or bool(plan.reservations) or bool(request.reviews)
@@ -125,8 +129,10 @@ async def perform(segment: Segment, request: Request, asked: Request, plan: Plan
             result = await request.tool.perform(_as_it_leaves(segment, request), call)
             watch.tell(result=result)
     except ProviderDown as down:
-        await _put_off(segment, request, effect, earlier, down, plan, announced=announced)
-        raise
+        end = await waiting(segment, request.node, request.policy, down)
+        seen = kept(end) if isinstance(end, ProviderDown) else ()
+        await _put_off(segment, request, effect, earlier, down, plan, announced=announced, seen=seen)
+        raise end from down
     except Exception as error:
         await _failed(segment, request, effect, error, plan)
         raise
@@ -207,8 +213,9 @@ async def _done(
         recorded, problem = None, f"the result is not what the tool declares: {error}"
     if problem is not None and not request.tool.writes:
         # A read may be made again; then it gets another chance.
-        await _failed(segment, request, effect, Permanent(problem), plan)
-        raise Permanent(f"{effect.tool}: {problem}")
+        unfit = Permanent(f"{effect.tool}: {problem}")
+        await _failed(segment, request, effect, unfit, plan)
+        raise unfit
     effect = replace(effect, state=EffectState.DONE, result=recorded, error=problem)
     data = _about(effect) | {"seconds": round(seconds, 4)} | _if_short("result", recorded)
     tx = segment.store.transaction(segment.lease)
@@ -239,7 +246,8 @@ async def _failed(segment: Segment, request: Request, effect: Effect, error: Exc
     certain = isinstance(error, NotDone) or not request.tool.writes
     if not certain and request.tool.tool_class is ToolClass.PLAIN:
         raise Paused(await _doubt(segment, request, effect, words)) from error
-    effect = replace(effect, state=EffectState.FAILED if certain else EffectState.INTENDED, error=words)
+    state = EffectState.FAILED if certain else EffectState.INTENDED
+    effect = replace(effect, state=state, error=words, failures=(*effect.failures, *kept(error)))
     async with segment.store.write(segment.lease) as tx:
         if certain and not isinstance(error, ModelAnswerInvalid | ModelRefused):
             # What a model answers badly, or refuses, is paid for all the same.
@@ -261,19 +269,22 @@ async def _put_off(
     plan: Plan,
     *,
     announced: bool,
+    seen: tuple[dict[str, Any], ...],
 ) -> None:
-    """Nothing was done, for the provider is down: the ledger is as it was before the call, which spends no attempt."""
+    """Nothing was done, for the provider is down: the ledger is as it was before the call, which spends no attempt.
+    Only what the node sees of that is kept."""
     words = storable(str(down))
     before = earlier or replace(effect, state=EffectState.FAILED, attempt=0, error=words)
+    before = replace(before, failures=(*before.failures, *seen))
     async with segment.store.write(segment.lease) as tx:
         tx.put_visit(request.visit)
-        if announced:
-            if before.state is EffectState.FAILED:
-                plan.release(tx, effect)
+        if announced and before.state is EffectState.FAILED:
+            plan.release(tx, effect)
+        if announced or seen:
             tx.put_effect(before)
         data = {"text": words, "tool": effect.tool, "providers": down.providers}
         tx.note(effect.run_id, actor="gate", node=effect.node, data=data)
-    if announced:
+    if announced or seen:
         segment.effects[effect.key] = before
 
 

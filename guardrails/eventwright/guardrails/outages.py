@@ -7,6 +7,8 @@ from collections.abc import Awaitable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from eventwright.guardrails.policy import Policy
+from eventwright.guardrails.segment import Segment
 from eventwright.guardrails.verdicts import Outage, Postponed
 from eventwright.tools.breaker import ProviderDown
 from eventwright.tools.providers import Providers
@@ -32,15 +34,15 @@ async def or_wait(gate: Gate, call: Awaitable[Any]) -> Any:
     try:
         return await call
     except ProviderDown as down:
-        raise await _waiting(gate, down) from down
+        raise await waiting(gate.segment, gate.node, gate.policy, down) from down
 
 
-async def _waiting(gate: Gate, down: ProviderDown) -> Postponed | ProviderDown:
-    segment = gate.segment
+async def waiting(segment: Segment, node: str, policy: Policy, down: ProviderDown) -> Postponed | ProviderDown:
+    """What becomes of a call whose provider is down: the run waits, or the node sees that."""
     now = await segment.store.now()
-    earlier = [one.since for one in segment.outages.get(gate.node, ()) if one.providers == down.providers]
+    earlier = [one.since for one in segment.outages.get(node, ()) if one.providers == down.providers]
     since = min(earlier, default=now)
-    left = since + gate.policy.waits_for_providers - now
+    left = since + policy.waits_for_providers - now
     if left <= timedelta(0):
         return down
     spread = min(max(down.retry_after, SPREAD_AT_LEAST), SPREAD_AT_MOST)

@@ -73,6 +73,8 @@ class Segment:
     under_way: set[asyncio.Task[Any]] = field(default_factory=set)
     #: The providers that nodes waited for when the segment began, by node.
     outages: dict[str, list[Outage]] = field(default_factory=dict)
+    #: Effects, by key, that are tried anew: the node that has seen them fail begins a new attempt.
+    forgotten: set[str] = field(default_factory=set)
     #: The error by which the store, or the lease, was lost in a call: nothing more is called, the segment is given up.
     lost: Exception | None = None
     #: Commits that nobody waited for; all of them are awaited when the segment ends.
@@ -122,10 +124,21 @@ class Segment:
 
     def count_failure(self, failure: NodeFailure) -> Visit:
         """The failed visit, with one failure more."""
+        self.forget_failures(failure.place)
         visit = self.visit(failure.node, failure.place)
         visit = replace(visit, failures=visit.failures + 1)
         self.visits[visit.place] = visit
         return visit
+
+    def forget_failures(self, place: str) -> None:
+        """The node at this place has failed: what it has seen fail, also in a graph inside it, is tried anew."""
+        seen = [effect for effect in self.effects.values() if effect.failures]
+        here = place.removesuffix("]")
+        visits = {visit.visit for visit in self.visits.values() if visit.place.startswith(here)} if seen else ()
+        for effect in seen:
+            if effect.visit in visits:
+                self.effects[effect.key] = replace(effect, failures=())
+                self.forgotten.add(effect.key)
 
     async def make(self, call: Coroutine[Any, Any, Any]) -> Any:
         """Make a call that writes, to its end: who stops the node meanwhile does not leave the call in doubt."""

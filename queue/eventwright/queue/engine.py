@@ -77,6 +77,8 @@ class Engine:
         self.times = times or Lapse()
         #: Segments that run in this process, by run.
         self.active: dict[str, Stop] = {}
+        #: Runs that were let go here because the database was away, which it does not know yet.
+        self.dropped: set[str] = set()
         #: Called after a commit that left something to be rung, or due at a time.
         self.on_news: list[Callable[[], None]] = []
         self._intake = Intake(store, self.workflows, Pressure(store, most_backlog=most_backlog))
@@ -139,6 +141,8 @@ class Engine:
             log.warning("segment of %s given up: %s", run_id, error)
             if isinstance(error, LeaseLost):
                 await self._tell_refusal(error)
+            elif lease is not None:
+                self.dropped.add(run_id)
             return None
         except asyncio.CancelledError:
             if self._draining and lease is not None:
@@ -201,6 +205,13 @@ class Engine:
             "current": lost.current,
         }
         await self._write_if_possible(lost.run_id, lambda tx: tx.note(lost.run_id, actor=self.worker, data=data))
+
+    async def after_outage(self) -> None:
+        """The database answers again: what workers lost by its absence is nobody's crash. Raises StoreUnavailable."""
+        dropped = set(self.dropped)
+        async with self.store.write() as tx:
+            tx.excuse(dropped - self.active.keys(), worker=self.worker)
+        self.dropped -= dropped
 
     async def _give_up(self, lease: Lease) -> None:
         """The process ends before the segment does: another worker goes on when the lease is over."""

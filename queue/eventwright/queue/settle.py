@@ -25,6 +25,8 @@ def reviews(tx: Transaction, run: Run, report: Report) -> None:
         tx.close_reviews(run.id, ReviewState.SUPERSEDED, ids=report.superseded)
     for visit in report.visits:
         tx.put_visit(visit)
+    if report.forgotten:
+        tx.forget_failures(run.id, report.forgotten)
 
 
 def rest(tx: Transaction, run: Run, report: Report, *, actor: str) -> RunState:

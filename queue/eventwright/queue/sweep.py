@@ -53,6 +53,8 @@ class Sweep:
         self._alone = ringer is None
         self._taken: dict[str, asyncio.Task[object]] = {}
         self._news = asyncio.Event()
+        #: Whether the database was away in the last round.
+        self._was_away = False
 
     def nudge(self) -> None:
         """Something was committed, or a run has ended here: there may be something to take, or due soon."""
@@ -73,6 +75,7 @@ class Sweep:
                 self._engine.store.telemetry.swept(time.monotonic() - beginning)
                 await self._rest(began, latest, stopping)
             except StoreUnavailable as error:
+                self._was_away = True
                 log.warning("sweep put off: %s", error)
                 await self._woken(latest - time.monotonic(), stopping)
         await self._finish(drain_seconds)
@@ -80,6 +83,9 @@ class Sweep:
     async def once(self) -> None:
         """One round. Raises StoreUnavailable."""
         failpoint(Failpoint.SWEEP_BEGUN)
+        if self._was_away or self._engine.dropped:
+            await self._engine.after_outage()
+            self._was_away = False
         await self._engine.tick()
         failpoint(Failpoint.SWEEP_TICKED)
         self._alone = self._ringer is None

@@ -28,6 +28,8 @@ WakeUp: TypeAlias = tuple[str, str, str]
 
 ANSWER_SECONDS = 5.0
 """How long Redis may take to answer."""
+LEASE_SECONDS = 6
+"""A job whose worker has not written for this long has been abandoned."""
 
 Answer = TypeVar("Answer")
 
@@ -180,11 +182,14 @@ class Bell:
 
     def _live(self, lane: str) -> set[str]:
         """The ids that wait in the lane's queue, are on their way to a worker, or are at work under a lease."""
-        queue = self._queue(lane)
+        queue, now = self._queue(lane), time.time()
+        # Leases end by the clocks of those who took them. One that lasts for longer than leases do was taken by a clock
+        # that is ahead, and would be believed for hours; that of a worker which lives is rung for once more, no harm.
+        latest = now + 2 * LEASE_SECONDS
         with self._redis.pipeline() as pipe:  # a transaction: no job may slip from one list to the next meanwhile
             pipe.lrange(queue.key, 0, -1)
             pipe.lrange(queue.intermediate_queue_key, 0, -1)
-            pipe.zrangebyscore(queue.started_job_registry.key, time.time(), "+inf")
+            pipe.zrangebyscore(queue.started_job_registry.key, now, latest)
             queued, on_their_way, started = pipe.execute()
         return {entry.decode(errors="replace").partition(":")[0] for entry in (*queued, *on_their_way, *started)}
 

@@ -38,12 +38,10 @@ from rq.worker_registration import register
 
 from eventwright.queue.jobs import WakeUpJob
 from eventwright.queue.lanes import Lane, Lanes
-from eventwright.queue.wakeups import ANSWER_SECONDS, connect, lane_queue
+from eventwright.queue.wakeups import ANSWER_SECONDS, LEASE_SECONDS, connect, lane_queue
 from eventwright.runs.failpoints import Failpoint, failpoint
 
 BEAT_SECONDS = 2
-LEASE_SECONDS = 6
-"""A job whose worker has not written for this long has been abandoned."""
 SHOWN_SECONDS = 60
 """How long `rq info` shows a worker that was killed."""
 POLL_SECONDS = 0.5

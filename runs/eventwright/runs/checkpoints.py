@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 import sqlalchemy as sa
 from langchain_core.runnables import RunnableConfig
@@ -20,6 +21,7 @@ from langgraph.checkpoint.base import (
     get_checkpoint_id,
     get_checkpoint_metadata,
 )
+from langgraph.checkpoint.base import id as ids
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.types import Send
 from pydantic_core import to_jsonable_python
@@ -236,7 +238,10 @@ class CheckpointSaver(BaseCheckpointSaver[int]):
             row = connection.execute(_ONE if wanted["id"] else _NEWEST, wanted).mappings().one_or_none()
             return (row, _writes_of(connection, row)) if row is not None else None
 
-        return await self._store.read(read)
+        found = await self._store.read(read)
+        if found is not None and thread_id in self._shared.leases:
+            _number_on_from(found[0]["id"])
+        return found
 
     async def alist(
         self,
@@ -303,6 +308,14 @@ _WRITES = (
     )
     .order_by(_pending.c.path, _pending.c.task_id, _pending.c.idx)
 )
+
+
+def _number_on_from(checkpoint_id: str) -> None:
+    """Let LangGraph's next ids sort behind this one. They hold the time by the clock of whoever makes them, and the
+    last one is taken for the newest: after a worker whose clock is ahead, what others did would be forgotten."""
+    bits = UUID(checkpoint_id).int
+    written = bits >> 80 << 12 | bits >> 64 & 0xFFF  # the 60 bits of the time in a UUID of version 6
+    ids._last_v6_timestamp = max(ids._last_v6_timestamp or 0, written)  # type: ignore[assignment]  # it begins as None
 
 
 def _tell(write: asyncio.Future[bool], needless: bool) -> None:

@@ -3,7 +3,7 @@
 All runs of a worker that dies count a crash, for nobody knows which of them killed it. A run whose second worker in a
 row died while it stood at the same place is suspect: from then on a worker holds one suspect at a time. Whoever is
 innocent comes to the end of its segment, or at least further, and is suspect no more; whoever is not soon dies without
-company, and is put aside.
+company, and is put aside. Runs that their workers lost because the database was away count no crash.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from eventwright.runs import schema
 from eventwright.runs.committer import Batch, Step, Unit
+from eventwright.runs.database import padded
 from eventwright.runs.errors import UnknownRun
 from eventwright.runs.event import new_id
 from eventwright.runs.records import GOES, Claim, Due, EffectState, JournalEntry, JournalKind, Lease
@@ -80,6 +81,21 @@ class ClaimVerbs:
                 batch.change(run_id, worker=None)
 
         self._at(run_id, step)
+
+    def excuse(self, run_ids: Collection[str], *, worker: str) -> None:
+        """The database was away. Whose lease ended meanwhile could not renew it, and these runs this worker has let go
+        alive: none of them counts a crash. They are taken up when they are due, as they would have been."""
+
+        def step(batch: Batch) -> None:
+            batch.catch_up()
+            lost = sa.or_(_runs.due_at <= batch.now, sa.and_(_runs.worker == worker, _runs.id.in_(padded(run_ids))))
+            held = sa.and_(_runs.state == str(RunState.PROCESSING), _runs.worker.is_not(None))
+            # Locked in the order in which everybody locks runs; what somebody takes just now needs no excuse from here.
+            found = sa.select(_runs.id).where(held, lost).order_by(_runs.id).with_for_update(skip_locked=True)
+            excused = sa.update(schema.runs).where(_runs.id.in_(found)).values(worker=None).returning(_runs.id)
+            _tell(batch, batch.execute(excused).scalars().all(), worker=None)
+
+        self.unit.steps.append(step)
 
     def count_idle(self, run_id: str, segments: int) -> None:
         """So many segments in a row have brought the run nowhere."""

@@ -189,3 +189,14 @@ class SchemaOutdated(EventwrightError, RuntimeError):
         super().__init__(
             f"the database is at revision {found!r}, this code wants {wanted!r}; run `eventwright db upgrade`"
         )
+
+
+class SchemaNewer(EventwrightError, RuntimeError):
+    """A newer release has upgraded the database; this code does not know what it finds there."""
+
+    def __init__(self, found: str, newest: str) -> None:
+        self.found, self.newest = found, newest
+        super().__init__(
+            f"the database is at revision {found!r}, which this code does not know: its newest is {newest!r}. A newer "
+            "release has upgraded it; start that one here too. Processes that run already may go on"
+        )

@@ -13,7 +13,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from eventwright.runs.database import is_away, open_database, trouble_of
-from eventwright.runs.errors import SchemaOutdated, StoreUnavailable
+from eventwright.runs.errors import SchemaNewer, SchemaOutdated, StoreUnavailable
 
 #: Any number that is ours; PostgreSQL's advisory locks are named by numbers.
 LOCK = 7_305_118_226
@@ -26,20 +26,31 @@ def _config(connection: sa.Connection) -> Config:
     return config
 
 
-def newest() -> str:
-    """The revision that this code wants."""
+def _migrations() -> ScriptDirectory:
     config = Config()
     config.set_main_option("script_location", str(files("eventwright.runs") / "migrations"))
-    head = ScriptDirectory.from_config(config).get_current_head()
+    return ScriptDirectory.from_config(config)
+
+
+def newest() -> str:
+    """The revision that this code wants."""
+    head = _migrations().get_current_head()
     if head is None:
         raise LookupError("the package holds no migrations; it was built without eventwright/runs/migrations")
     return head
+
+
+def _refuse_newer(found: str | None) -> None:
+    """Raises SchemaNewer if no migration here leads to this revision."""
+    if found is not None and found not in {script.revision for script in _migrations().walk_revisions()}:
+        raise SchemaNewer(found, newest())
 
 
 async def upgrade(url: str) -> None:
     """Bring the database to the newest revision. Many processes may call it at once; does nothing if it is there.
 
     Raises:
+        SchemaNewer: it is at a revision of a newer release.
         StoreUnavailable: the database did not answer.
     """
 
@@ -47,7 +58,9 @@ async def upgrade(url: str) -> None:
         # On SQLite the writing transaction itself is the lock: the next process waits until it ends.
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
-        if _revision(connection) != newest():
+        found = _revision(connection)
+        if found != newest():
+            _refuse_newer(found)
             command.upgrade(_config(connection), "head")
 
     # A migration takes as long as it takes, and so does waiting for another process that migrates.
@@ -78,7 +91,8 @@ def _revision(connection: sa.Connection) -> str | None:
 
 
 async def check(url: str) -> None:
-    """Raises SchemaOutdated if the database is not at the newest revision."""
+    """Raises SchemaOutdated or SchemaNewer if the database is not at the newest revision."""
     found = await current(url)
     if found != newest():
+        _refuse_newer(found)
         raise SchemaOutdated(found, newest())

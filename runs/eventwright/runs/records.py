@@ -237,6 +237,8 @@ class Effect:
     updated_at: datetime | None = None
     #: The run that takes it back, or has done so.
     undone_by: str | None = None
+    #: How it failed, time after time, in the node's present attempt: what the node sees again when it runs again.
+    failures: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -234,7 +234,9 @@ _PRUNABLE = sa.select(sa.func.count().label("runs"), _LAST.label("generation")).
 _DELETE_CHECKPOINTS = sa.delete(_CHECKPOINTS).where(_among(_CHECKPOINTS.c.thread_id, "threads"))
 _DELETE_WRITES = sa.delete(_WRITES).where(_among(_WRITES.c.thread_id, "threads"))
 _FORGET_CALLS = (
-    sa.update(schema.effects).where(_among(schema.effects.c.run_id, "ids")).values(arguments=None, result=None)
+    sa.update(schema.effects)
+    .where(_among(schema.effects.c.run_id, "ids"))
+    .values(arguments=None, result=None, failures=None)
 )
 _FORGET_QUESTIONS = (
     sa.update(schema.reviews).where(_among(schema.reviews.c.run_id, "ids")).values(arguments=None, evidence={})

@@ -183,11 +183,11 @@ def decision_row(review_id: str, decision: Decision) -> dict[str, Any]:
 
 
 def effect_row(effect: Effect) -> dict[str, Any]:
-    return _pick(effect, _EFFECT) | {"state": str(effect.state)}
+    return _pick(effect, _EFFECT) | {"state": str(effect.state), "failures": list(effect.failures) or None}
 
 
 def effect_of(row: Row) -> Effect:
-    return Effect(**_take(row, _EFFECT), state=EffectState(row["state"]))
+    return Effect(**_take(row, _EFFECT), state=EffectState(row["state"]), failures=tuple(row["failures"] or ()))
 
 
 def journal_of(row: Row) -> JournalEntry:

@@ -233,6 +233,8 @@ effects = sa.Table(
     sa.Column("updated_at", UtcDateTime, nullable=False),
     # A call is taken back once: the run that does it is written here by compare-and-set.
     sa.Column("undone_by", sa.String(64)),
+    # What the node's present attempt has seen of it, and sees again when the node runs again.
+    sa.Column("failures", Json),
     sa.Index("ix_effects_run_id", "run_id"),
 )
 

@@ -228,8 +228,8 @@ class Transaction(ClaimVerbs, BudgetVerbs, AmendVerbs, RetentionVerbs, Structure
         row = effect_row(effect)
 
         def step(batch: Batch) -> None:
-            error = row["error"] and batch.redacted(effect.run_id, row["error"])
-            batch.insert(batch.statements.effect, row | {"error": error, "updated_at": batch.now})
+            words = {name: row[name] and batch.redacted(effect.run_id, row[name]) for name in ("error", "failures")}
+            batch.insert(batch.statements.effect, row | words | {"updated_at": batch.now})
 
         self._on(effect.run_id, step)
 
@@ -333,11 +333,18 @@ class Transaction(ClaimVerbs, BudgetVerbs, AmendVerbs, RetentionVerbs, Structure
     def _update_reviews(self, condition: sa.ColumnElement[bool], **values: Any) -> None:
         self._execute(sa.update(schema.reviews).where(condition).values(**values))
 
+    def forget_failures(self, run_id: str, effects: Collection[str]) -> None:
+        """Let these effects (their keys) be tried anew: the node that has seen them fail begins a new attempt."""
+        table = schema.effects
+        of_run = sa.and_(table.c.run_id == run_id, table.c.key.in_(sorted(effects)))
+        self._execute(sa.update(table).where(of_run).values(failures=None))
+
     # -- operators ---------------------------------------------------------------------------------------------------
 
     def reset_failures(self, run_id: str) -> None:
-        """Give the run's nodes their attempts back, for a replay."""
+        """Give the run's nodes their attempts back, for a replay; what they have seen fail is tried anew."""
         self._execute(sa.update(schema.visits).where(schema.visits.c.run_id == run_id).values(failures=0))
+        self._execute(sa.update(schema.effects).where(schema.effects.c.run_id == run_id).values(failures=None))
 
     def rename_nodes(self, run_id: str, names: Mapping[str, str]) -> None:
         """Let the run's effects and reviews at old names belong to the new; visits are put anew, with their places."""

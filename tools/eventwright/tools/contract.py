@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import NoneType
-from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints, overload
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints, overload
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
 from pydantic_core import to_jsonable_python
@@ -61,10 +61,10 @@ class Unusable(ToolError):
 
 
 class NotDone(ToolError):
-    """The call certainly had no effect outside; it may be tried again.
+    """The call certainly had no effect outside; it may be tried again, after `retry_after` seconds at least. A node that
+    caught it and runs again sees it again, with its attributes, which have to be JSON."""
 
-    `retry_after` is the least number of seconds to wait, if the provider named one.
-    """
+    seen: ClassVar[bool] = True  # by the node, which does not see another error in its place
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         self.retry_after = retry_after

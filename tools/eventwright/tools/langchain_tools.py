@@ -65,6 +65,8 @@ class UnguardedTool(EventwrightError, PermissionError):
 class Waits(NotDone):
     """A LangChain tool stopped to ask somebody. It runs again, from its beginning, when there is an answer."""
 
+    seen = False
+
     def __init__(self, signal: BaseException) -> None:
         self.signal = signal
         super().__init__(f"the tool waits for an answer: {signal}")
