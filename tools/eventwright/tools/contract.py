@@ -61,7 +61,7 @@ class Unusable(ToolError):
 
 
 class NotDone(ToolError):
-    """The call certainly had no effect outside; it may be tried again, after `retry_after` seconds at least. A node that
+    """The call certainly had no effect outside; it may be tried again, after `retry_after` seconds at least. Whoever
     caught it and runs again sees it again, with its attributes, which have to be JSON."""
 
     seen: ClassVar[bool] = True  # by the node, which does not see another error in its place
