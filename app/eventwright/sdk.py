@@ -7,6 +7,7 @@ from eventwright.app.sending import send
 from eventwright.app.simulate import simulate
 from eventwright.graphs.check import check
 from eventwright.graphs.judgement import Judgement, choose, classify, draft
+from eventwright.graphs.schedules import Every, Missed
 from eventwright.graphs.workflow import On, Workflow
 from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.detectors import CARD, IBAN, PERSONAL, Detector
@@ -52,9 +53,11 @@ __all__ = [
     "Denied",
     "Detector",
     "Event",
+    "Every",
     "Facts",
     "Judgement",
     "Limits",
+    "Missed",
     "NotDone",
     "On",
     "Permanent",

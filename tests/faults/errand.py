@@ -17,6 +17,7 @@ from eventwright.graphs.workflow import On, Workflow
 from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.policy import Backoff, Policy, review
 from eventwright.guardrails.rules import always
+from eventwright.tools.breaker import ProviderDown
 from eventwright.tools.contract import Call, NotDone, Role, tool
 
 
@@ -59,6 +60,16 @@ async def tell(what: str, call: Call) -> None:
     await call.use(Provider).do("errand.tell", call)
 
 
+@tool(writes="keyed", name="errand.order", trusted=True)
+async def order(call: Call) -> None:
+    """Order it. Twice the shop is down."""
+    shop = call.use(Provider)
+    if len(shop.find("errand.down", call.idempotency_key)) < 2:
+        await shop.do("errand.down", call)
+        raise ProviderDown("the shop is down", providers=("shop",), retry_after=0.0)
+    await shop.do("errand.order", call, once=True)
+
+
 class Errand(TypedDict, total=False):
     text: str
     price: str
@@ -82,6 +93,11 @@ async def confirm(state: Errand) -> Errand:
 
 async def buy(state: Errand) -> Errand:
     return {"steps": [await pay(Decimal(state["price"]))]}
+
+
+async def get(state: Errand) -> Errand:
+    await order()
+    return {"steps": ["ordered"]}
 
 
 async def deliver(state: Errand) -> Errand:
@@ -143,4 +159,17 @@ hurry = Workflow(
             approval=review(deadline=timedelta(seconds=0.2), default="approve"),
         )
     },
+)
+
+only_getting: StateGraph[Any, Any, Any, Any] = StateGraph(Errand)
+only_getting.add_node("get", get)
+only_getting.add_edge(START, "get")
+
+#: A provider is down, and the run waits for it.
+outage = Workflow(
+    "outage",
+    version="1",
+    graph=only_getting,
+    triggers=[On("outage", trusted=True)],
+    policies={"get": Policy(tools=[order], budgets=[Budget("calls", 1000, per="day")])},
 )

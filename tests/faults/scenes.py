@@ -14,7 +14,7 @@ from pathlib import Path
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from tests.faults.auditor import Deed, Expected
 from tests.faults.books import Book, Provider
-from tests.faults.errand import errand, hurry
+from tests.faults.errand import errand, hurry, outage
 
 from eventwright.graphs.support import support
 from eventwright.graphs.workflow import Workflow
@@ -63,7 +63,7 @@ def done_errands(folder: Path) -> list[Deed]:
     return [
         Deed(line["what"], line["key"], line["at"])
         for line in provider(folder).lines()
-        if line["what"] != "errand.look"
+        if line["what"] not in ("errand.look", "errand.down")
     ]
 
 
@@ -147,6 +147,12 @@ SCENES: Mapping[str, Scene] = {
         deeds=done_errands,
         people=False,
         bells=False,
+    ),
+    "outage": Scene(
+        workflow=outage,
+        event=lambda number: Event(id=f"outage-{number}", source="/test", type="outage", data={}),
+        expected=Expected(starts={"outage": frozenset({"outage"})}, does={"outage": {"errand.order": 1}}),
+        deeds=done_errands,
     ),
     "support": Scene(
         workflow=support,

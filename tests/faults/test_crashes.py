@@ -29,6 +29,7 @@ AS_IN_THE_MIDDLE = {
     Failpoint.BUDGET_PLANNED,
     Failpoint.LEDGER_INTENDING,
     Failpoint.LEDGER_FAILING,
+    Failpoint.LEDGER_PUTTING_OFF,
     Failpoint.HEART_BEATING,
 }
 #: What only the scene without people and without Redis crosses.
@@ -73,6 +74,8 @@ async def test_wherever_a_process_is_killed_nothing_is_lost_and_nothing_happens_
         [
             *(("errand", [Fault(*crossing)]) for crossing in crossings),
             *(("hurry", [Fault(point, 1)]) for point in HURRIED),
+            # What only a provider that is down has anybody cross, and that as often.
+            *(("outage", [Fault(Failpoint.LEDGER_PUT_OFF, nth)]) for nth in (1, 2)),
         ]
     )
     nothing_is_lost_or_doubled(results)
@@ -87,7 +90,7 @@ def test_every_failpoint_stands_in_the_code() -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("scene", ["errand", "hurry", "support"])
+@pytest.mark.parametrize("scene", ["errand", "hurry", "outage", "support"])
 class TestInTheLongRun:
     async def test_every_boundary_may_be_the_last_one(self, theatre: Theatre, scene: str) -> None:
         crossings = await theatre.crossings(scene)

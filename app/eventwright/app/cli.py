@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from eventwright.app.commands import admin, amends, budgets, events, policies, reviews, runs, versions
+from eventwright.app.commands import admin, amends, budgets, events, policies, reviews, runs, schedules, versions
 from eventwright.app.commands.console import AsJson, perform, show, show_json
 from eventwright.app.commands.session import read_settings
 
@@ -165,6 +165,7 @@ app.add_typer(versions.app)
 app.add_typer(amends.app)
 app.add_typer(reviews.app)
 app.add_typer(budgets.app)
+app.add_typer(schedules.app)
 app.add_typer(policies.app)
 app.add_typer(admin.app)
 

@@ -31,6 +31,7 @@ from eventwright.queue.bells import BellRinger
 from eventwright.queue.embedded import embedded_valkey
 from eventwright.queue.engine import Engine
 from eventwright.queue.keeper import Keeper
+from eventwright.queue.scheduler import Scheduler
 from eventwright.queue.sweep import Sweep
 from eventwright.queue.wakeups import Bell, SilentBell, Transport
 from eventwright.queue.worker import Worker
@@ -75,6 +76,7 @@ class App:
         async with beats, asyncio.TaskGroup() as tasks:
             tasks.create_task(sweep.run(stopping, drain_seconds=patience), name="sweep")
             tasks.create_task(Keeper(self.store, settings.keep).run(stopping), name="keeper")
+            tasks.create_task(Scheduler(engine).run(stopping), name="scheduler")
             if self.redis_url is not None:
                 worker = Worker(
                     self.redis_url, lanes=settings.lanes, concurrency=settings.concurrency, drain_seconds=patience

@@ -127,12 +127,15 @@ class Settings(BaseSettings):
 
     def webhook_secrets(self, source: str) -> tuple[str, ...]:
         """The active signing secrets of a webhook source: EVENTWRIGHT_WEBHOOK_<SOURCE>_SECRET, comma-separated."""
+        return _listed(self.webhook_setting(source, "SECRET"))
+
+    def webhook_setting(self, source: str, what: str) -> str:
+        """A setting of a webhook source, EVENTWRIGHT_WEBHOOK_<SOURCE>_<WHAT>: SECRET, SCHEME, URL or HEADER."""
         if not source.isascii():
             # In capitals, letters that differ become one: two sources would share a secret, and one signed request
             # would be two events.
-            return ()
-        name = f"EVENTWRIGHT_WEBHOOK_{source.upper().replace('-', '_')}_SECRET"
-        return _listed(os.environ.get(name, ""))
+            return ""
+        return os.environ.get(f"EVENTWRIGHT_WEBHOOK_{source.upper().replace('-', '_')}_{what}", "").strip()
 
     @property
     def secrets(self) -> Secrets:

@@ -16,6 +16,11 @@ Every process reads these from its environment, once, when it starts. Nothing ha
 TAIL = (
     "| `EVENTWRIGHT_WEBHOOK_<SOURCE>_SECRET` | | the signing secrets of the webhook source, comma-separated; all are "
     "active, which is how they are rotated |\n"
+    "| `EVENTWRIGHT_WEBHOOK_<SOURCE>_SCHEME` | | how the source signs: `standard`, `stripe`, `hubspot`, `slack`, "
+    "`github`, `shopify` or `hmac`; default the provider that the source is called like, else `standard` "
+    "([webhooks](webhooks.md)) |\n"
+    "| `EVENTWRIGHT_WEBHOOK_<SOURCE>_URL` | | the address as it is registered with HubSpot, which signs it |\n"
+    "| `EVENTWRIGHT_WEBHOOK_<SOURCE>_HEADER` | `X-Signature` | the header with the signature of the scheme `hmac` |\n"
     '| `EVENTWRIGHT_SECRET_<NAME>` | | a secret that a tool asks for with `call.secret("name")`, 8 characters at '
     "least; hidden in what models read, in journals and in logs |\n"
     "| `OTEL_*` | | OpenTelemetry's own, see [traces](observability.md#traces) |\n"

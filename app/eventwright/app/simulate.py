@@ -19,6 +19,7 @@ from eventwright.app.redacting import journal_redaction, leaving_redaction
 from eventwright.app.threads import make_room_for_threads
 from eventwright.graphs.recorded_models import recorded_models
 from eventwright.graphs.runner import Runner
+from eventwright.graphs.schedules import Every
 from eventwright.graphs.workflow import Workflow, Workflows
 from eventwright.queue.engine import Engine
 from eventwright.runs.errors import EventwrightError
@@ -201,7 +202,7 @@ class Simulating:
     async def _begin(self) -> Simulation:
         async with AsyncExitStack() as stack:
             engine, clock = await stack.enter_async_context(simulator(self._workflow, resources=self._resources))
-            receipt = await engine.receive(self._event)
+            receipt = await engine.fire(self._event)
             if not receipt.runs:
                 raise LookupError(f"no trigger of {self._workflow!r} is meant for events of type {self._event.type!r}")
             simulation = Simulation(engine, receipt.runs[0].id, clock)
@@ -227,11 +228,12 @@ def simulate(workflow: Workflow, event: Event | Mapping[str, Any], *, resources:
     """
     if not isinstance(event, Event):
         trigger = workflow.triggers[0]
+        tick = trigger.firing(datetime.now(UTC)).data if isinstance(trigger, Every) else {}
         event = Event(
             id=new_id("simulated"),
             source=trigger.source or "/simulation",
             type=trigger.type,
-            data=dict(event),
+            data={**tick, **event},
             version=list(trigger.payload)[-1] if trigger.payload else "1",
         )
     return Simulating(workflow, event, resources)

@@ -31,6 +31,8 @@ PayloadModel = type[BaseModel]
 Lifespan = Callable[[], AbstractAsyncContextManager[Iterable[object]]]
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+#: How the source of a schedule's events begins; its workflow and its name follow.
+SCHEDULES = "/schedules/"
 
 
 class BadWorkflow(EventwrightError, ValueError):
@@ -105,6 +107,10 @@ class On:
                     f"On({self.type!r}, key={self.key!r}): the payload of version {version!r} has no field {field!r}; "
                     f"its fields are: {', '.join(model.model_fields)}"
                 )
+
+    def bound(self, workflow: str) -> On:
+        """This trigger as one of the workflow of that name."""
+        return self
 
     def matches(self, event: Event) -> bool:
         """Whether this trigger is meant for the event at all."""
@@ -188,6 +194,7 @@ class Workflow:
             raise BadWorkflow(
                 f"lifespan takes an async generator function under @asynccontextmanager, not {self.lifespan!r}"
             )
+        self._bind_triggers()
         for node, policy in self.policies.items():
             if node not in self.graph.nodes:
                 known = ", ".join(sorted(self.graph.nodes))
@@ -198,6 +205,14 @@ class Workflow:
                 )
             if policy.timeout is not None:
                 self._check_timeout(node)
+
+    def _bind_triggers(self) -> None:
+        bound = [trigger.bound(self.name) for trigger in self.triggers]
+        schedules = [trigger.source for trigger in bound if (trigger.source or "").startswith(SCHEDULES)]
+        twice = next((source for source in schedules if schedules.count(source) > 1), None)
+        if twice is not None:
+            raise BadWorkflow(f"workflow {self.name!r} has two schedules with the source {twice!r}; give one a name=")
+        object.__setattr__(self, "triggers", bound)
 
     def _check_timeout(self, node: str) -> None:
         try:

@@ -276,6 +276,7 @@ async def _put_off(
     words = storable(str(down))
     before = earlier or replace(effect, state=EffectState.FAILED, attempt=0, error=words)
     before = replace(before, failures=(*before.failures, *seen))
+    failpoint(Failpoint.LEDGER_PUTTING_OFF)
     async with segment.store.write(segment.lease) as tx:
         tx.put_visit(request.visit)
         if announced and before.state is EffectState.FAILED:
@@ -284,6 +285,7 @@ async def _put_off(
             tx.put_effect(before)
         data = {"text": words, "tool": effect.tool, "providers": down.providers}
         tx.note(effect.run_id, actor="gate", node=effect.node, data=data)
+    failpoint(Failpoint.LEDGER_PUT_OFF)
     if announced or seen:
         segment.effects[effect.key] = before
 

@@ -96,11 +96,15 @@ class Engine:
     async def receive_again(self, uid: str) -> Receipt:
         """Take a refused event in once more, as the code is now. Raises UnknownEvent and what `receive` raises."""
         stored = await self.store.event(uid)
-        return await self._take_in(stored.event, refused=stored.state is EventState.REFUSED)
+        return await self._take_in(stored.event, refused=stored.state is EventState.REFUSED, scheduled=True)
 
-    async def _take_in(self, event: Event, *, refused: bool = False) -> Receipt:
+    async def fire(self, tick: Event) -> Receipt:
+        """Store the event that a schedule's tick is, once whoever else does; it raises what `receive` does."""
+        return await self._take_in(tick, scheduled=True)
+
+    async def _take_in(self, event: Event, *, refused: bool = False, scheduled: bool = False) -> Receipt:
         with self.store.telemetry.intake(event) as watch:
-            receipt = await self._intake.receive(event, refused=refused, trace=watch.trace)
+            receipt = await self._intake.receive(event, refused=refused, scheduled=scheduled, trace=watch.trace)
             watch.tell(runs=receipt.runs, duplicate=receipt.duplicate)
         self._news()
         return receipt

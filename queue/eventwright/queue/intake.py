@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from eventwright.graphs.serial import BadKey, serial_key
-from eventwright.graphs.workflow import InvalidPayload, On, UnknownPayloadVersion, Workflow, Workflows
+from eventwright.graphs.workflow import SCHEDULES, InvalidPayload, On, UnknownPayloadVersion, Workflow, Workflows
 from eventwright.guardrails.text import hidden_in
 from eventwright.queue.pressure import Pressure
 from eventwright.runs.errors import DuplicateEvent, EventExpired, EventwrightError, Overloaded
@@ -19,7 +19,8 @@ from eventwright.runs.store import Store
 
 #: The name under which a policy that says so takes back what a failed run did.
 DEAD_LETTER = "dead-letter"
-#: What Eventwright sends to itself: types that begin so, from this source. No door takes such an event.
+#: What Eventwright sends to itself: types that begin so, from this source. No door takes such an event, nor one that
+#: comes from a schedule, by its source.
 OWN_TYPES, OWN_SOURCE = "eventwright.", "/eventwright"
 
 
@@ -30,7 +31,8 @@ class ReservedEvent(EventwrightError, PermissionError):
         self.event = event
         super().__init__(
             f"event {event.id!r} has the type {event.type!r} and the source {event.source!r}: types that begin with "
-            f"{OWN_TYPES!r} and the source {OWN_SOURCE!r} are Eventwright's own; choose others "
+            f"{OWN_TYPES!r}, the source {OWN_SOURCE!r}, and those that begin with {SCHEDULES!r} are Eventwright's own; "
+            "choose others "
             "(to take back what a run did, use `eventwright undo RUN` or POST /v1/runs/{id}/undo)"
         )
 
@@ -79,11 +81,14 @@ class Intake:
         #: Fingerprints of graphs that this process has seen to be kept.
         self._kept: set[str] = set()
 
-    async def receive(self, event: Event, *, refused: bool = False, trace: str | None = None) -> Receipt:
+    async def receive(
+        self, event: Event, *, refused: bool = False, scheduled: bool = False, trace: str | None = None
+    ) -> Receipt:
         """Store the event and its runs; the same event again gets the same runs.
 
         Args:
             refused: it is stored already, as refused, and comes in once more.
+            scheduled: it may come from a schedule: a tick of ours, or one that is stored.
             trace: the W3C trace parent of its runs.
 
         Raises:
@@ -100,6 +105,8 @@ class Intake:
             raise EventExpired(event.uid)
         canonical(event.data)
         if person(event.type).startswith(OWN_TYPES) or event.source == OWN_SOURCE:
+            raise ReservedEvent(event)
+        if person(event.source).startswith(SCHEDULES) and not scheduled:
             raise ReservedEvent(event)
         with self._pressure.under_way():
             return await self._receive(event, refused=refused, trace=trace)

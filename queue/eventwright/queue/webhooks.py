@@ -3,8 +3,9 @@
 `verify` answers the first question for every scheme of signing, and answers it with nothing but yes or no:
 whatever is strange about a request is one and the same refusal. A scheme is a small class that knows where
 its provider puts the signature and how it is computed; the time window, several secrets and the comparison
-are done here, once. `webhook_event` answers the second question. Standard Webhooks is the scheme of every
-source without one of its own.
+are done here, once. Standard Webhooks, the scheme of every source without one of its own, stands here with the
+event that its bodies become; the other schemes are in `webhook_signatures.py`, their events and the table of all
+providers in `webhook_providers.py`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ TOLERANCE = timedelta(seconds=300)
 
 #: What a Standard Webhooks body without a timestamp consists of.
 _ENVELOPE = frozenset({"type", "data", "version"})
+#: Characters of a header that is looked at. No provider comes near.
+_LONGEST_HEADER = 4096
 
 
 class SignatureRefused(EventwrightError, PermissionError):
@@ -47,6 +50,14 @@ class UnusableSecret(EventwrightError, ValueError):
         super().__init__(f"a webhook secret {what}; make one with `openssl rand -base64 32`")
 
 
+class UnusableSource(EventwrightError, ValueError):
+    """What the settings say about a source of webhooks is not enough to check what comes from it."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        super().__init__(what)
+
+
 class BadWebhook(EventwrightError, ValueError):
     """The body is rightly signed but does not say which event it is."""
 
@@ -59,18 +70,21 @@ class BadWebhook(EventwrightError, ValueError):
 class Signed:
     """What a request claims, before anyone has checked it."""
 
-    message_id: str
+    #: The provider's id of the message; None where it stands in the body.
+    message_id: str | None
     #: When the sender signed it; None for providers that sign no time.
     timestamp: datetime | None
     #: The signatures it brings, as they stand in the header. One that fits is enough.
     signatures: tuple[bytes, ...]
+    #: The time as the header spells it, for schemes that sign these characters.
+    stamp: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verified:
-    """A request whose signature was right: the provider's id of the message, and when it was signed (UTC)."""
+    """A request whose signature was right: the id of the message, if a header has it, and when it was signed (UTC)."""
 
-    message_id: str
+    message_id: str | None
     timestamp: datetime | None
 
 
@@ -78,7 +92,7 @@ class Scheme(Protocol):
     """How one provider signs."""
 
     def check_secret(self, secret: str) -> None:
-        """Raise UnusableSecret when this cannot be a secret of the scheme. Settings ask it early."""
+        """Raise UnusableSecret when this cannot be a secret of the scheme, UnusableSource when more is missing."""
 
     def read(self, headers: Mapping[str, str]) -> Signed:
         """What the headers claim (names in lower case). Whatever it raises is a refusal."""
@@ -96,19 +110,16 @@ class StandardWebhooks:
 
     def read(self, headers: Mapping[str, str]) -> Signed:
         """The three `webhook-*` headers."""
-        seconds = headers["webhook-timestamp"]
-        if not (seconds.isascii() and seconds.isdigit()):
-            raise ValueError("webhook-timestamp is not a number of seconds")
         return Signed(
             message_id=headers["webhook-id"],
-            timestamp=datetime.fromtimestamp(int(seconds), UTC),
+            timestamp=signed_time(headers["webhook-timestamp"]),
             signatures=tuple(headers["webhook-signature"].encode("ascii").split(b" ")),
         )
 
     def signature(self, raw: bytes, signed: Signed, secret: str) -> bytes:
         """`v1,` and the base64 of the HMAC over id, time and body."""
-        if signed.timestamp is None:
-            raise ValueError("Standard Webhooks always signs a time")
+        if signed.message_id is None or signed.timestamp is None:
+            raise ValueError("Standard Webhooks always signs an id and a time")
         # The library's verify() has a fixed clock and raises five kinds of error; its sign() has neither.
         # It takes the wall time of any time zone for UTC, hence the conversion.
         moment = signed.timestamp.astimezone(UTC)
@@ -138,6 +149,7 @@ def verify(
     Raises:
         SignatureRefused: for whatever reason; the answer to the sender is 401 and nothing more.
         UnusableSecret: one of our own secrets is not a key.
+        UnusableSource: the scheme lacks something else from the settings.
     """
     for secret in secrets:
         scheme.check_secret(secret)
@@ -151,8 +163,35 @@ def verify(
     return accepted
 
 
+def single_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that can be meant one way only, names in lower case.
+
+    One that stands twice could mean one thing to a proxy and another to us, and one without end means nothing: both
+    count as absent.
+    """
+    pairs = [(name.lower(), value) for name, value in headers.items()]
+    times = Counter(name for name, _ in pairs)
+    return {name: value for name, value in pairs if times[name] == 1 and len(value) <= _LONGEST_HEADER}
+
+
+def signed_time(number: str, *, per_second: int = 1) -> datetime:
+    """The moment that a header names by a count since 1970, in UTC.
+
+    Args:
+        number: digits and nothing else.
+        per_second: 1000 when it counts milliseconds.
+
+    Raises:
+        ValueError, OverflowError, OSError: there is no such moment.
+    """
+    if not (number.isascii() and number.isdigit()):
+        raise ValueError("not a number of seconds")
+    seconds, rest = divmod(int(number), per_second)
+    return datetime.fromtimestamp(seconds, UTC) + timedelta(seconds=rest / per_second)
+
+
 def webhook_event(source: str, verified: Verified, payload: Any) -> Event:
-    """The event that a webhook tells of.
+    """The event that a body in the shape of Standard Webhooks tells of.
 
     - `id` is the provider's id of the message, `source` is `/webhooks/<source>`, `type` is the body's `type`.
     - `data` is the body's `data` when the body is the Standard Webhooks envelope: it has `timestamp` beside
@@ -171,25 +210,57 @@ def webhook_event(source: str, verified: Verified, payload: Any) -> Event:
     """
     if not isinstance(payload, dict):
         raise BadWebhook(source, "the body", "must be a JSON object with a `type`")
+    enveloped = "data" in payload and ("timestamp" in payload or payload.keys() <= _ENVELOPE)
+    return named_event(
+        source,
+        {"webhook-id": verified.message_id, "type": payload.get("type")},
+        payload["data"] if enveloped else payload,
+        time=time_in(payload.get("timestamp")) or verified.timestamp,
+        version=_version(source, payload.get("version")),
+    )
+
+
+def named_event(
+    source: str,
+    names: Mapping[str, Any],
+    data: Any,
+    *,
+    subject: Any = None,
+    time: datetime | None = None,
+    version: Any = None,
+    extensions: Mapping[str, str] | None = None,
+) -> Event:
+    """An event with the names that its provider gave it, if they can be attributes.
+
+    Args:
+        source: the name in the address.
+        names: the provider's id and its type of event, in this order, by what the provider calls them.
+        data: the payload.
+        subject: what it is about, if that can be an attribute; else it has no subject.
+        time: when it happened.
+        version: the provider's version of the payload; "1" if it names none.
+        extensions: further attributes.
+
+    Raises:
+        BadWebhook: a name, the version or the source is none, by the provider's word for it.
+    """
     event_source = f"/webhooks/{quote(source, safe='')}"
-    version = _version(source, payload.get("version"))
-    faults = {
-        "webhook-id": text_fault(verified.message_id),
-        "type": text_fault(payload.get("type")),
-        "version": version_fault(version),
-        "source": source_fault(event_source),
-    }
+    version = "1" if version is None else version
+    faults = {name: text_fault(value) for name, value in names.items()}
+    faults |= {"version": version_fault(version), "source": source_fault(event_source)}
     for name, fault in faults.items():
         if fault is not None:
             raise BadWebhook(source, name, fault)
-    enveloped = "data" in payload and ("timestamp" in payload or payload.keys() <= _ENVELOPE)
+    event_id, event_type = names.values()
     return Event(
-        id=verified.message_id,
+        id=event_id,
         source=event_source,
-        type=payload["type"],
-        data=payload["data"] if enveloped else payload,
-        time=_time(payload.get("timestamp")) or verified.timestamp,
+        type=event_type,
+        data=data,
+        subject=subject if text_fault(subject) is None else None,
+        time=time,
         version=version,
+        extensions=dict(extensions or {}),
     )
 
 
@@ -217,12 +288,10 @@ def sign(body: bytes, message_id: str, timestamp: datetime, secret: str) -> dict
 def _accepted(
     raw: bytes, headers: Mapping[str, str], secrets: Sequence[str], now: datetime, scheme: Scheme
 ) -> Verified | None:
-    # A header that stands twice could mean one thing to a proxy and another to us: it counts as absent.
-    times = Counter(name.lower() for name, _ in headers.items())
-    signed = scheme.read({name.lower(): value for name, value in headers.items() if times[name.lower()] == 1})
+    signed = scheme.read(single_headers(headers))
     if signed.timestamp is not None and abs(now - signed.timestamp) > TOLERANCE:
         return None
-    if text_fault(signed.message_id) is not None:
+    if signed.message_id is not None and text_fault(signed.message_id) is not None:
         return None
     expected = [scheme.signature(raw, signed, secret) for secret in secrets]
     # Every pair is compared, so that the time taken does not tell which secret was right.
@@ -253,7 +322,7 @@ def _version(source: str, value: Any) -> str:
     raise BadWebhook(source, "version", f"must be a string or a whole number: {ascii(value)[:64]}")
 
 
-def _time(value: Any) -> datetime | None:
+def time_in(value: Any) -> datetime | None:
     """The time in a body, where providers also write epochs or nothing; only RFC 3339 is taken for one."""
     try:
         return read_time(value) if isinstance(value, str) else None

@@ -150,8 +150,12 @@ def _in_transaction(engine: sa.Engine, work: Work[Answer]) -> Answer:
         return work(connection)
 
 
+#: What statements carry stays out of errors, and so out of logs: it is people's data.
+_ENGINE: dict[str, Any] = {"json_serializer": compact_json, "max_overflow": 0, "hide_parameters": True}
+
+
 def _sqlite_engine(url: sa.URL, *, connections: int) -> sa.Engine:
-    engine = sa.create_engine(url, json_serializer=compact_json, pool_size=connections, max_overflow=0)
+    engine = sa.create_engine(url, pool_size=connections, **_ENGINE)
     sa.event.listen(engine, "connect", _sqlite_settings)
     return engine
 
@@ -172,12 +176,11 @@ class _Postgres(Database):
 
     def __init__(self, url: sa.URL, clock: Clock | None, statement_seconds: float | None) -> None:
         super().__init__(clock)
-        settings: dict[str, Any] = {"json_serializer": compact_json, "max_overflow": 0}
         patience: dict[str, Any] = {"timeout": CONNECT_SECONDS, "command_timeout": statement_seconds}
         breaks = patience | {"server_settings": {"idle_in_transaction_session_timeout": str(LONGEST_SILENCE)}}
-        self._writing = create_async_engine(url, pool_size=1, connect_args=breaks, **settings)
+        self._writing = create_async_engine(url, pool_size=1, connect_args=breaks, **_ENGINE)
         self._reading = create_async_engine(
-            url, pool_size=READERS, isolation_level="AUTOCOMMIT", connect_args=patience, **settings
+            url, pool_size=READERS, isolation_level="AUTOCOMMIT", connect_args=patience, **_ENGINE
         )
 
     async def read(self, work: Work[Answer]) -> Answer:

@@ -58,6 +58,8 @@ class Failpoint(Documented):
     LEDGER_RECORDED = "ledger.recorded", "a result is committed; the node does not know yet"
     LEDGER_FAILING = "ledger.failing", "a call failed; that is not written"
     LEDGER_FAILED = "ledger.failed", "a failure is committed; the node does not know yet"
+    LEDGER_PUTTING_OFF = "ledger.putting_off", "a call's provider is down; the ledger still says that it is being made"
+    LEDGER_PUT_OFF = "ledger.put_off", "a call is put off until its provider is back; its run does not wait yet"
     LEDGER_DOUBTING = "ledger.doubting", "nobody knows whether a call happened; the question is about to be written"
     LEDGER_DOUBTED = "ledger.doubted", "a doubt and its question are committed"
     LEDGER_RESOLVING = "ledger.resolving", "a person said whether a call happened; that is about to be recorded"

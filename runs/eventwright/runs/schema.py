@@ -329,6 +329,18 @@ wakeups = sa.Table(
     sa.Index("ix_wakeups_sent_at", "sent_at"),
 )
 
+#: How far each schedule was seen to, for each way in which it was ever declared: ticks up to then have fired, or were
+#: left out. The one adopted last is in force; a cron line of no letters says that the schedule was taken away.
+schedules = sa.Table(
+    "schedules",
+    metadata,
+    sa.Column("source", sa.String(512), primary_key=True),
+    sa.Column("cron", sa.String(256), primary_key=True),
+    sa.Column("zone", sa.String(256), primary_key=True),
+    sa.Column("adopted_at", UtcDateTime, nullable=False),
+    sa.Column("seen_to", UtcDateTime, nullable=False),
+)
+
 checkpoints = sa.Table(
     "checkpoints",
     metadata,

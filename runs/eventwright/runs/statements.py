@@ -24,6 +24,7 @@ class Statements:
         self.budget = self._insert(schema.budgets).on_conflict_do_nothing().returning(schema.budgets.c.scope)
         self.reservation = self._upsert(schema.reservations, keep={"run_id"})
         self.graph = self._insert(schema.graphs).on_conflict_do_nothing()
+        self.schedule = self._insert(schema.schedules).on_conflict_do_nothing()
         self.checkpoint = self._upsert(schema.checkpoints)
         self.checkpoint_write_first = self._insert(schema.checkpoint_writes).on_conflict_do_nothing()
         self.checkpoint_write_last = self._upsert(schema.checkpoint_writes)

@@ -57,6 +57,9 @@ class Telemetry:
         """An event comes in. Its runs take over `trace`. Told: runs (a sequence of Run), duplicate (bool)."""
         return _NOBODY
 
+    def webhook_refused(self, source: str) -> None:
+        """A webhook was not signed by its sender. `source` is a name that the settings know, or empty."""
+
     def segment(self, run: Run, due: Due | None) -> Watch:
         """A claimed run goes on until it rests. Told: state (RunState), and what `settle.told` says of the outcome."""
         return _NOBODY

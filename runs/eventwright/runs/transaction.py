@@ -38,15 +38,16 @@ from eventwright.runs.records import (
 from eventwright.runs.reservations import BudgetVerbs
 from eventwright.runs.retention import RetentionVerbs
 from eventwright.runs.rows import decision_row, effect_row, event_row, review_row, run_row, visit_row
+from eventwright.runs.schedules import ScheduleVerbs
 from eventwright.runs.states import CLAIMABLE, FINAL, MOVES, Outcome, Reason, RunState
 from eventwright.runs.structures import StructureVerbs
 from eventwright.runs.turns import Place
 
 
-class Transaction(ClaimVerbs, BudgetVerbs, AmendVerbs, RetentionVerbs, StructureVerbs):
+class Transaction(ClaimVerbs, BudgetVerbs, AmendVerbs, RetentionVerbs, StructureVerbs, ScheduleVerbs):
     """Collects verbs. Made by `Store.write`. Those by which workers take runs are in `claims`, those about budgets in
     `reservations`, those about effects that are taken back or read back in `amends`, those that delete in `retention`,
-    those about graphs in `structures`."""
+    those about graphs in `structures`, those about schedules in `schedules`."""
 
     def __init__(self, unit: Unit) -> None:
         self.unit = unit

@@ -24,6 +24,7 @@ from eventwright.app.observing.spans import exporting_spans
 from eventwright.app.settings import Settings
 from eventwright.graphs.check import check
 from eventwright.guardrails.redaction import Redaction
+from eventwright.queue.scheduler import Scheduler
 from eventwright.queue.stall import watchdog
 from eventwright.runs.heartbeats import heartbeats
 
@@ -163,6 +164,7 @@ async def burst(settings: Settings) -> dict[str, str]:
             settings.database, engine.worker, engine.active, every=times.heartbeat, lease_seconds=times.lease
         )
         async with beats, _draining(app, stopping):
+            await Scheduler(engine).once(stopping)
             while due := await _due_here(app, stopping):
                 async with asyncio.TaskGroup() as tasks:
                     advancing = {run_id: tasks.create_task(engine.advance(run_id)) for run_id in due}

@@ -86,6 +86,9 @@ class DemoSettings(Settings):
     def webhook_secrets(self, source: str) -> tuple[str, ...]:
         return (self.helpdesk_secret,) if source == SOURCE else ()
 
+    def webhook_setting(self, source: str, what: str) -> str:
+        return ""
+
 
 def demo_settings(home: Path) -> DemoSettings:
     """Everything embedded, under `home`, on a free port."""

@@ -18,6 +18,8 @@ QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 #: The value of a label that stands for all that are one too many.
 OTHER = "other"
+#: The value of a label for what the settings do not know.
+UNKNOWN = "unknown"
 #: Different values that a label gets at most from outside, and letters that each may have.
 MOST_VALUES, LONGEST_VALUE = 50, 80
 
@@ -90,6 +92,7 @@ class Metrics:
         self.events = counter(
             "events", "Events that came in: accepted, duplicate, unmatched (no workflow) or refused.", "outcome"
         )
+        self.webhooks_refused = counter("webhooks_refused", "Webhooks whose signature was not accepted.", "source")
         self.intake = histogram("intake_seconds", "From an event's arrival in the engine to its commit.")
         self.transitions = counter("transitions", "Runs that came into a state.", "workflow", "state")
         self.outcomes = counter("outcomes", "Runs that completed, by how.", "workflow", "outcome")

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Collection, Sequence
 
 from eventwright.app.observing.entries import Entries
-from eventwright.app.observing.metrics import Few, Metrics
+from eventwright.app.observing.metrics import UNKNOWN, Few, Metrics
 from eventwright.app.observing.spans import Spans
 from eventwright.app.observing.watches import (
     CallWatch,
@@ -61,6 +61,10 @@ class Observer(Telemetry):
     def intake(self, event: Event) -> Watch:
         """An event comes in."""
         return IntakeWatch(self._instruments, event)
+
+    def webhook_refused(self, source: str) -> None:
+        """A webhook was not signed by its sender."""
+        self.metrics.webhooks_refused.labels(source or UNKNOWN).inc()
 
     def segment(self, run: Run, due: Due | None) -> Watch:
         """A claimed run goes on until it rests."""

@@ -17,6 +17,10 @@ WEBHOOK: dict[str, Any] = {
     "timestamp": "2026-01-31T09:29:58Z",
     "data": CLOUD_EVENT["data"],
 }
+#: A button of Slack's, as it comes in a form.
+FORM: dict[str, Any] = {
+    "payload": '{"type": "block_actions", "trigger_id": "13.2.a", "actions": [{"action_id": "ok"}]}'
+}
 
 EVENT: dict[str, Any] = {
     "uid": "evt_019c135e7d0a7c3f8d1f2b6a9e4c5d70",
@@ -178,6 +182,23 @@ WORKFLOW: dict[str, Any] = {
     ],
 }
 WORKFLOWS: dict[str, Any] = {"items": [WORKFLOW]}
+SCHEDULES: dict[str, Any] = {
+    "items": [
+        {
+            "workflow": "report",
+            "name": "daily",
+            "type": "report.due",
+            "source": "/schedules/report/daily",
+            "cron": "0 9 * * MON-FRI",
+            "words": "At 09:00 on Monday through Friday",
+            "zone": "Europe/Berlin",
+            "missed": "one",
+            "last": "2026-01-30T08:00:00Z",
+            "runs": [RUN["id"]],
+            "next": "2026-02-02T08:00:00Z",
+        }
+    ]
+}
 GRAPH: dict[str, Any] = {
     "nodes": ["__start__", "classify", "refund", "__end__"],
     "edges": [

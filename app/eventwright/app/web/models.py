@@ -12,6 +12,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from eventwright.app.web import examples
+from eventwright.graphs.schedules import Missed
 from eventwright.guardrails.concerns import ConcernKind, concerns
 from eventwright.queue.intake import Receipt
 from eventwright.runs import records
@@ -285,6 +286,30 @@ class Trigger(Answer):
     source: str | None
     versions: list[str]
     key: str | None = Field(None, description="the field or function by which its runs go one after the other")
+
+
+class Schedule(Answer):
+    """A trigger by the clock."""
+
+    workflow: str
+    name: str
+    type: str = Field(description="of the events that it makes")
+    source: str = Field(description="of the events that it makes; their ids are the ticks")
+    cron: str
+    words: str = Field(description="the cron line in English")
+    zone: str
+    missed: Missed = Field(description="what becomes of ticks that came due while no worker was there")
+    last: datetime | None = Field(description="the newest tick that has fired")
+    runs: list[str] = Field(description="the runs that it started")
+    next: datetime | None = Field(description="the next tick")
+
+
+class ScheduleList(Answer):
+    """The schedules of the workflows that are deployed, the next first."""
+
+    model_config = ConfigDict(json_schema_extra=example(examples.SCHEDULES))
+
+    items: list[Schedule]
 
 
 class ToolUse(Answer):

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse
+from starlette.datastructures import Headers
 
 from eventwright.app.composition import App
 from eventwright.app.observing.spans import TRACEPARENT, valid_parent
@@ -19,9 +21,10 @@ from eventwright.app.web.models import Accepted, AcceptedEvent, EventPage, Refus
 from eventwright.app.web.paging import Cursor, Eventwright, Id, Limit, cut, problems
 from eventwright.app.web.refusals import logged_problem
 from eventwright.app.wire.envelopes import BATCH, STRUCTURED, read_events
-from eventwright.app.wire.problems import Problem, ProblemType, Refused
+from eventwright.app.wire.problems import Problem, ProblemType, Refused, problem_of
 from eventwright.app.wire.strict_json import parse
-from eventwright.queue.webhooks import verify, webhook_event
+from eventwright.queue.webhook_providers import Delivery, Options, Told, provider_of
+from eventwright.queue.webhooks import BadWebhook, SignatureRefused, single_headers, verify
 from eventwright.runs.event import Event
 from eventwright.runs.records import EventState
 
@@ -58,12 +61,25 @@ _EVENT_BODY: dict[str, Any] = {
 }
 _WEBHOOK_BODY: dict[str, Any] = {
     "required": True,
-    "content": {"application/json": {"schema": {"type": "object"}, "example": examples.WEBHOOK}},
+    "content": {
+        "application/json": {"schema": {"type": ["object", "array"]}, "example": examples.WEBHOOK},
+        "application/x-www-form-urlencoded": {"schema": {"type": "object"}, "example": examples.FORM},
+    },
 }
 _SIGNED: list[dict[str, Any]] = [
-    {"name": name, "in": "header", "required": True, "schema": {"type": "string"}}
+    {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": "of Standard Webhooks; each provider has headers of its own",
+        "schema": {"type": "string"},
+    }
     for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
 ]
+_WANTED_OTHERWISE: dict[str, Any] = {
+    "description": "Accepted, and answered as the provider wants it: Slack's challenge and buttons, GitHub's ping.",
+    "content": {"text/plain": {"schema": {"type": "string"}, "example": "pong"}},
+}
 #: Our own troubles, for which nobody but time is needed.
 _WORTH_ANOTHER_TRY = frozenset({ProblemType.INTERNAL, ProblemType.UNAVAILABLE, ProblemType.TOO_BUSY})
 _INTAKE = problems(
@@ -105,20 +121,25 @@ async def receive_events(request: Request, app: Eventwright, who: Who) -> Accept
 @router.post(
     "/webhooks/{source}",
     status_code=202,
-    responses=_INTAKE | problems(ProblemType.BAD_SIGNATURE),
+    response_model=Accepted,
+    response_model_exclude_none=True,
+    responses=_INTAKE | problems(ProblemType.BAD_SIGNATURE) | {200: _WANTED_OTHERWISE},
     openapi_extra={"requestBody": _WEBHOOK_BODY, "parameters": _SIGNED, "security": []},
 )
-async def receive_webhook(source: str, request: Request, app: Eventwright) -> Accepted:
-    """Take in a provider's own body, signed by Standard Webhooks.
+async def receive_webhook(source: str, request: Request, app: Eventwright) -> Accepted | PlainTextResponse:
+    """Take in a provider's own body, signed as the provider signs.
 
+    A source that is called `stripe`, `hubspot`, `slack`, `github` or `shopify`, or whose
+    `EVENTWRIGHT_WEBHOOK_<SOURCE>_SCHEME` is one of these or `hmac`, is read as such; any other by Standard Webhooks.
     The secrets are in `EVENTWRIGHT_WEBHOOK_<SOURCE>_SECRET`; a source without one is answered like a bad signature.
     `My_Shop` and `my-shop` are one source, and its events come from `/webhooks/my-shop`.
     """
     body = await read_body(request)
     # One spelling: a signed request that is sent again to another spelling must be found to be the same event.
     name = source.lower().replace("_", "-")
-    verified = verify(body, request.headers, app.settings.webhook_secrets(name), datetime.now(UTC))
-    return await _receive(app, webhook_event(name, verified, await read(body, parse)))
+    told = await _told(app, name, body, request.headers)
+    accepted = await _receive_told(app, told)
+    return accepted if told.answer is None else PlainTextResponse(told.answer)
 
 
 @router.get("/events", responses=problems(ProblemType.BAD_REQUEST))
@@ -160,8 +181,50 @@ async def _receive(app: App, event: Event) -> Accepted:
     return Accepted(events=[AcceptedEvent.of(await app.engine.receive(event))])
 
 
-async def _receive_batch(app: App, items: Sequence[Event | Problem]) -> Accepted:
-    """Every item's own answer, in their order. Raises Refused when none was accepted, with all the answers."""
+async def _told(app: App, source: str, body: bytes, headers: Headers) -> Told:
+    """What a signed request tells. Raises SignatureRefused, which is counted, and what is wrong with its body."""
+    settings = app.settings
+    secrets = settings.webhook_secrets(source)
+    provider = provider_of(source, settings.webhook_setting(source, "SCHEME"))
+    options = Options(url=settings.webhook_setting(source, "URL"), header=settings.webhook_setting(source, "HEADER"))
+    try:
+        verified = verify(body, headers, secrets, datetime.now(UTC), scheme=provider.scheme(options))
+    except SignatureRefused:
+        app.store.telemetry.webhook_refused(source if secrets else "")
+        raise
+    once = single_headers(headers)
+
+    def tell(raw: bytes) -> Told:
+        return provider.tell(Delivery(source=source, raw=raw, headers=once, verified=verified, parse=parse))
+
+    return await read(body, tell)
+
+
+async def _receive_told(app: App, told: Told) -> Accepted:
+    """Take in the events of one webhook: all or, when we are in trouble, the provider is to send them again."""
+    match told.events:
+        case ():
+            return Accepted(events=[])
+        case (BadWebhook() as fault,):
+            raise fault
+        case (Event() as event,):
+            return await _receive(app, event)
+    items = [problem_of(item) if isinstance(item, BadWebhook) else item for item in told.events]
+    return await _receive_batch(app, items, together=True)
+
+
+async def _receive_batch(app: App, items: Sequence[Event | Problem], *, together: bool = False) -> Accepted:
+    """Every item's own answer, in their order.
+
+    Args:
+        app: who takes them in.
+        items: the events, and why others are none.
+        together: the sender reads the status alone, and sends all again or none: our own trouble with one item is
+            told for all. Those that are stored are duplicates then.
+
+    Raises:
+        Refused: none was accepted, or it is worth another try; with all the answers.
+    """
     answers: dict[int, AcceptedEvent | RefusedItem] = {}
 
     async def in_turn(positions: list[int]) -> None:
@@ -175,8 +238,10 @@ async def _receive_batch(app: App, items: Sequence[Event | Problem]) -> Accepted
         turns.setdefault(name, []).append(position)
     await asyncio.gather(*(in_turn(positions) for positions in turns.values()))
     ordered = [answers[position] for position in range(len(items))]
-    if not any(isinstance(answer, AcceptedEvent) for answer in ordered):
-        raise Refused(_all_refused([answer for answer in ordered if isinstance(answer, RefusedItem)]))
+    refused = [answer for answer in ordered if isinstance(answer, RefusedItem)]
+    trouble = together and any(item.error["type"] in _WORTH_ANOTHER_TRY for item in refused)
+    if trouble or len(refused) == len(ordered):
+        raise Refused(_all_refused(refused, len(ordered)))
     return Accepted(events=ordered)
 
 
@@ -189,15 +254,15 @@ async def _answer(app: App, item: Event | Problem) -> AcceptedEvent | RefusedIte
         return RefusedItem(id=item.id, source=item.source, error=logged_problem(error).document())
 
 
-def _all_refused(refused: Sequence[RefusedItem]) -> Problem:
-    """The problem of a batch of which nothing was accepted: our own trouble first, for it is worth another try."""
+def _all_refused(refused: Sequence[RefusedItem], of: int) -> Problem:
+    """The problem of a batch that is not accepted: our own trouble first, for it is worth another try."""
     by_name = {str(member): member for member in ProblemType}
     types = [by_name[item.error["type"]] for item in refused]
     if not types:
         return Problem(type=ProblemType.BAD_EVENT, detail="the batch is empty")
     worst = next((own for own in types if own in _WORTH_ANOTHER_TRY), types[0])
     items = [item.model_dump(exclude_none=True) for item in refused]
-    detail = f"none of the {len(items)} events was accepted; `events` says why for each"
+    detail = f"{len(items)} of {of} events were not accepted; `events` says why for each"
     waits = [item.error["retry_after"] for item in refused if "retry_after" in item.error]
     again = {"retry_after": max(waits)} if waits and worst in _WORTH_ANOTHER_TRY else {}
     return Problem(type=worst, detail=detail, extensions={"events": items} | again)

@@ -9,13 +9,27 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from eventwright.app.web.metrics_server import METRICS
-from eventwright.app.web.models import Edge, Graph, Health, Index, Node, ToolUse, Trigger, Workflow, WorkflowList
+from eventwright.app.web.models import (
+    Edge,
+    Graph,
+    Health,
+    Index,
+    Node,
+    Schedule,
+    ScheduleList,
+    ToolUse,
+    Trigger,
+    Workflow,
+    WorkflowList,
+)
 from eventwright.app.web.paging import Eventwright, Id, Name, problems
 from eventwright.app.wire.problems import ProblemType
 from eventwright.graphs import workflow as declared
+from eventwright.graphs.schedules import Missed, schedules_of
 from eventwright.graphs.serial import key_words
 from eventwright.guardrails.policy import Policy
 from eventwright.runs.errors import StoreUnavailable
+from eventwright.runs.schedules import last_firings
 
 router = APIRouter()
 
@@ -47,6 +61,34 @@ async def list_workflows(app: Eventwright) -> WorkflowList:
     found = app.workflows
     items = [describe_workflow(workflow, newest=found.is_newest(workflow)) for workflow in found.versions()]
     return WorkflowList(items=items)
+
+
+@router.get("/v1/schedules", tags=["workflows"])
+async def list_schedules(app: Eventwright) -> ScheduleList:
+    """The schedules of the workflows that new events start: when each fired last, and when it will."""
+    now = await app.store.now()
+    found = [(workflow.name, every) for workflow in app.workflows for every in schedules_of(workflow)]
+    last = await last_firings(app.store, [str(every.source) for _, every in found])
+    items = []
+    for name, every in found:
+        source, cron = str(every.source), every.when()
+        event = await app.store.accepted_event(source, last[source]) if source in last else None
+        items.append(
+            Schedule(
+                workflow=name,
+                name=every.name,
+                type=every.type,
+                source=source,
+                cron=every.cron,
+                words=cron.words(),
+                zone=every.zone,
+                missed=Missed(every.missed),
+                last=event.event.time if event else None,
+                runs=list(event.run_ids) if event else [],
+                next=cron.next_after(now),
+            )
+        )
+    return ScheduleList(items=sorted(items, key=lambda item: (item.next is None, item.next or now, item.source)))
 
 
 @router.get(
@@ -103,6 +145,7 @@ async def index(request: Request) -> Index:
         "runs": "/v1/runs",
         "reviews": "/v1/reviews?state=open",
         "workflows": "/v1/workflows",
+        "schedules": "/v1/schedules",
         "openapi": "/openapi.json",
         "health": "/healthz",
         "readiness": "/readyz",
