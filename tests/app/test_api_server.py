@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import socket
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -155,6 +156,27 @@ async def test_signals_stay_with_whoever_owns_the_loop(app: App, serving: Any):
     async with serving(app) as url, httpx.AsyncClient(base_url=url) as client:
         await client.get("/healthz")
         assert {number: signal.getsignal(number) for number in before} == before
+
+
+async def test_who_is_cut_off_when_the_service_ends_is_told_to_ask_again(opened: Opened, sqlite_url: str):
+    async with opened() as app:
+        ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        stopping = asyncio.Event()
+        served = asyncio.create_task(serve_api(app, stopping, on_ready=ready.set_result))
+        stranger = sqlite3.connect(sqlite_url.partition(":///")[2], isolation_level=None)
+        stranger.execute("BEGIN IMMEDIATE")
+        wanted = {"type": "refund.urgent", "data": {"account": "ann", "amount": 5}}
+        body = json.dumps({"specversion": "1.0", "id": "1", "source": "/test"} | wanted)
+        sent = head(Content_Length=str(len(body))) + body.encode()
+        asked = asyncio.create_task(answer_to(await ready, sent))
+        await asyncio.sleep(0.3)
+        stopping.set()
+        answer = await asked
+        stranger.close()
+        await served
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 2" in answer.lower()
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"].endswith("cut-off")
 
 
 async def test_a_server_that_is_cancelled_lets_its_address_go(opened: Opened):

@@ -14,6 +14,7 @@ from eventwright.app.web import routes_events, routes_reviews, routes_runs, rout
 from eventwright.app.web.access import Access, key_of, refuse_open_doors
 from eventwright.app.web.bodies import PATIENCE, Bodies
 from eventwright.app.web.document import describe
+from eventwright.app.web.farewell import Farewell
 from eventwright.app.web.listening import listen, serve_on, url_of
 from eventwright.app.web.refusals import tell_problems
 
@@ -43,6 +44,7 @@ def create_api(app: App, *, ending: asyncio.Event | None = None, patience: float
     tell_problems(api)
     api.add_middleware(Access, key=key_of(app.settings))
     api.add_middleware(Bodies)
+    api.add_middleware(Farewell, ending=api.state.ending)
     api.openapi = partial(_document, api)  # type: ignore[method-assign]  # FastAPI's own way to extend it
     return api
 

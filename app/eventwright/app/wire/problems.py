@@ -123,6 +123,11 @@ class ProblemType(StrEnum):
     )
     INTERNAL = "internal", HTTPStatus.INTERNAL_SERVER_ERROR, "A fault of ours; the log has it."
     UNAVAILABLE = "unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "Nothing was stored; try again in a moment."
+    CUT_OFF = (
+        "cut-off",
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "The process ended before it had an answer. Ask again: what was stored is answered as it would have been.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
