@@ -94,7 +94,10 @@ class TestAFailure:
         assert (await run.run()).state is RunState.COMPLETED
         assert world.provider.done == [("post", "once"), ("post", "twice")]
 
-    async def test_inside_the_authors_own_retry_policy_is_one_attempt_of_the_run(self, world: World) -> None:
+    @pytest.mark.parametrize("inside", [False, True], ids=["in the graph", "in a graph inside"])
+    async def test_inside_the_authors_own_retry_policy_is_one_attempt_of_the_run_and_repeats_no_call(
+        self, world: World, inside: bool
+    ) -> None:
         left = [2]
 
         async def node(state: Any) -> dict[str, Any]:
@@ -108,6 +111,8 @@ class TestAFailure:
         retry = RetryPolicy(max_attempts=3, initial_interval=0.01, jitter=False, retry_on=ValueError)
         graph.add_node("node", node, retry_policy=retry)
         graph.add_edge(START, "node")
+        if inside:
+            graph = chain(node=graph.compile())
         run = await world.start(job(graph, {"node": Policy(tools=[post])}))
         assert (await run.run()).state is RunState.COMPLETED
         assert (await run.run()).attempts == 1

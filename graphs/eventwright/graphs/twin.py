@@ -43,6 +43,7 @@ from eventwright.runs.checkpoints import ERROR, CheckpointSaver
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.event import new_id
 from eventwright.runs.failpoints import Failpoint, failpoint
+from eventwright.tools.contract import current_gate
 
 #: The segment that runs here; set by the runner, inherited by every task and thread that LangGraph starts.
 current_segment: ContextVar[Segment | None] = ContextVar("eventwright_segment", default=None)
@@ -140,6 +141,10 @@ class Placed(Runnable[Any, Any]):
 
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         with _stands(), _signals():
+            gate = current_gate.get()
+            if isinstance(gate, Gate):
+                # Also when LangGraph tries it again, as its author's RetryPolicy says: the same calls are the same.
+                gate.count_anew()
             return await self._inner.ainvoke(input, config, **kwargs)
 
 

@@ -230,6 +230,11 @@ class Gate:
             ordinal = str(self._ordinals[counter])
         return visit, ordinal
 
+    def count_anew(self) -> None:
+        """The code of this visit runs from its beginning: its calls are counted as they were before."""
+        visit = self.segment.visits.get(self.segment.locate())
+        self._ordinals = {of: made for of, made in self._ordinals.items() if visit is None or of[0] != visit.visit}
+
     def next_ordinal(self, tool: Tool) -> str:
         """The ordinal that the next call of the tool gets in this visit."""
         return str(self._ordinals.get((self.segment.visit(self.node).visit, tool.name), -1) + 1)
