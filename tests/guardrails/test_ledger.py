@@ -193,6 +193,16 @@ class TestATool:
         assert ended(await run.run()) == (RunState.COMPLETED, Outcome.AUTO)
         assert len(world.provider.done) == 1
 
+    async def test_that_could_not_say_is_not_called_undone_because_its_repeat_was_not_done(self, world: World) -> None:
+        async def node(state: Any) -> dict[str, Any]:
+            return {"log": [await pay(Decimal(1))]}
+
+        world.provider.troubles = [Trouble(OSError("connection lost"), happens=True), Trouble(NotDone("busy"))]
+        run = await world.start(job(chain(node=node), {"node": Policy(tools=[pay], retries=1)}))
+        assert (await run.run()).state is RunState.FAILED
+        [effect] = await run.effects()
+        assert effect.state is EffectState.INTENDED, "it was paid, and nobody can say that it was not"
+
     async def test_that_cannot_say_is_not_tried_again_with_other_arguments(self, world: World) -> None:
         amounts = iter(["5", "6"])
 

@@ -134,7 +134,10 @@ async def perform(segment: Segment, request: Request, asked: Request, plan: Plan
         await _put_off(segment, request, effect, earlier, down, plan, announced=announced, seen=seen)
         raise end from down
     except Exception as error:
-        await _failed(segment, request, effect, error, plan)
+        # Of a keyed write that was begun before nobody knows what became of it, whatever its repeat is answered.
+        begun_before = earlier is not None and earlier.state is EffectState.INTENDED
+        keyed = request.tool.tool_class is ToolClass.KEYED
+        await _failed(segment, request, effect, error, plan, unsure=keyed and begun_before)
         raise
     failpoint(Failpoint.LEDGER_ANSWERED)
     return await _done(segment, request, effect, result, time.monotonic() - began, plan, announced=announced)
@@ -238,12 +241,14 @@ async def _done(
     return request.tool.load(recorded)
 
 
-async def _failed(segment: Segment, request: Request, effect: Effect, error: Exception, plan: Plan) -> None:
+async def _failed(
+    segment: Segment, request: Request, effect: Effect, error: Exception, plan: Plan, *, unsure: bool = False
+) -> None:
     """Record the failure. A plain write that cannot say whether it happened ends the segment with a question; another
     one stays intended, so that the next attempt repeats it with its key, or reads it back."""
     failpoint(Failpoint.LEDGER_FAILING)
     words = storable(f"{type(error).__name__}: {error}")
-    certain = isinstance(error, NotDone) or not request.tool.writes
+    certain = (isinstance(error, NotDone) and not unsure) or not request.tool.writes
     if not certain and request.tool.tool_class is ToolClass.PLAIN:
         raise Paused(await _doubt(segment, request, effect, words)) from error
     state = EffectState.FAILED if certain else EffectState.INTENDED
