@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hmac
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
@@ -15,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
+from eventwright.queue.webhook_signatures import GitHub
 from eventwright.queue.webhooks import (
     BadWebhook,
     SignatureRefused,
-    Signed,
     UnusableSecret,
     Verified,
     sign,
@@ -189,23 +188,6 @@ headers_of_strangers = st.dictionaries(
 @given(st.binary(), headers_of_strangers)
 def test_verify_raises_nothing_but_its_refusal(raw: bytes, headers: dict[str, str]):
     refused(raw, headers)
-
-
-class GitHub:
-    """A scheme without a time, as another provider has it: what `verify` asks of one and no more."""
-
-    def check_secret(self, secret: str) -> None:
-        assert secret
-
-    def read(self, headers: Mapping[str, str]) -> Signed:
-        return Signed(
-            message_id=headers["x-github-delivery"],
-            timestamp=None,
-            signatures=(headers["x-hub-signature-256"].encode("ascii"),),
-        )
-
-    def signature(self, raw: bytes, signed: Signed, secret: str) -> bytes:
-        return b"sha256=" + hmac.new(secret.encode(), raw, "sha256").hexdigest().encode()
 
 
 @pytest.mark.parametrize("vector", GITHUB_VECTORS, ids=lambda vector: vector["name"])
