@@ -51,6 +51,8 @@ RUN_COLUMNS = (
     "due_at",
     "updated_at",
 )
+#: Of a batch: why each unit was left out, None for one that was not, and what is told once the batch is committed.
+Written = tuple["list[Exception | None]", "list[Committed]"]
 #: (workflow, version, JSON) → the JSON as it may be read by whoever reads a journal: without what is kept from them.
 Redact = Callable[[str, str, Any], Any]
 MOST_UNITS = 256
@@ -260,8 +262,6 @@ class Committer:
         self._database = database
         self._redact = redact
         self._telemetry = telemetry or Telemetry()
-        #: What the last batch journalled; it is told once the batch is committed.
-        self._committed: list[Committed] = []
         self._statements = Statements(database.dialect)
         self._waiting: list[Unit] = []
         self._bell = asyncio.Event()
@@ -311,15 +311,18 @@ class Committer:
             await self._bell.wait()
             self._bell.clear()
             while self._waiting:
-                batch, self._waiting = self._waiting[:MOST_UNITS], self._waiting[MOST_UNITS:]
-                await self._commit(batch)
+                await self._commit(self._next())
+
+    def _next(self) -> Sequence[Unit]:
+        units, self._waiting = self._waiting[:MOST_UNITS], self._waiting[MOST_UNITS:]
+        return units
 
     async def _commit(self, units: Sequence[Unit]) -> None:
         refusals: Sequence[Exception | None]
         told: Sequence[Committed] = ()
         failpoint(Failpoint.COMMIT_BEGINNING)
         try:
-            refusals = await self._write(units)
+            refusals, told = await self._write(units)
         except Exception as error:  # noqa: BLE001 - whoever waits for the unit gets it
             if len(units) > 1 and not isinstance(error, StoreUnavailable):
                 for unit in units:
@@ -331,14 +334,13 @@ class Committer:
             self.commits += 1
             self.units += len(units)
             self.health.written()
-            told = self._committed
             failpoint(Failpoint.COMMIT_DONE)
         for unit, refusal in zip(units, refusals, strict=True):
             _finish(unit, refusal)
         if told:
             self._telemetry.committed(told)
 
-    async def _write(self, units: Sequence[Unit]) -> list[Exception | None]:
+    async def _write(self, units: Sequence[Unit]) -> Written:
         """Write the batch, if need be several times: a database that is away may come back."""
         began = time.monotonic()
         for attempt in range(1, TRIES + 1):
@@ -353,7 +355,7 @@ class Committer:
             await asyncio.sleep(0.05 * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
 
-    def _apply(self, connection: sa.Connection, units: Sequence[Unit]) -> list[Exception | None]:
+    def _apply(self, connection: sa.Connection, units: Sequence[Unit]) -> Written:
         """Do the units' work in this transaction; one that is refused before it wrote anything is just left out."""
         batch = Batch(connection, self._statements, self._database.now(connection), self._redact)
         batch.load(units)
@@ -372,9 +374,8 @@ class Committer:
             else:
                 refused.append(None)
         batch.flush()
-        self._committed = batch.committed
         failpoint(Failpoint.COMMIT_APPLIED)
-        return refused
+        return refused, batch.committed
 
 
 def _finish(unit: Unit, error: Exception | None) -> None:
