@@ -7,7 +7,8 @@ import json
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,6 +53,17 @@ class Client:
     async def close(self) -> None:
         self.writer.close()
         await self.writer.wait_closed()
+
+
+@asynccontextmanager
+async def connected(address: str, clients: int) -> AsyncIterator[list[Client]]:
+    """So many connections, for as long as they are used: the API closes those that are idle."""
+    connections = [await Client.connect(address) for _ in range(clients)]
+    try:
+        yield connections
+    finally:
+        for connection in connections:
+            await connection.close()
 
 
 def cloud_event(kind: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -128,14 +140,12 @@ async def intake(kind: str, *, seconds: float = 5.0, clients: int = 16) -> Intak
     data = {"log": [], "payload": "x" * 4000}
     with place(kind) as where:
         async with running("api", where) as (_, address):
-            connections = [await Client.connect(address) for _ in range(clients)]
-            try:
+            async with connected(address, clients) as connections:
                 single = await _accepted(connections, "application/cloudevents+json", 1, data, seconds)
-                batch = await _accepted(connections[:4], "application/cloudevents-batch+json", 50, data, seconds)
+            async with connected(address, 4) as connections:
+                batch = await _accepted(connections, "application/cloudevents-batch+json", 50, data, seconds)
+            async with connected(address, clients) as connections:
                 answers = await _paced(connections, data, seconds)
-            finally:
-                for connection in connections:
-                    await connection.close()
     return Intake(single, batch, answers)
 
 
