@@ -35,7 +35,7 @@ MOST_TOLD = 20
 _HIDDEN = r"[\p{Default_Ignorable_Code_Point}\ufff9-\ufffb\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 _ANY_HIDDEN = regex.compile(_HIDDEN)
 #: Of ASCII only these are hidden, and most texts are ASCII.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROLS = bytes({*range(0x20), 0x7F} - set(b"\t\n\r"))
 #: Joiners stand in words of these scripts, between two letters or after the mark that silences a vowel.
 _JOINED = (
     r"\p{Arabic}\p{Syriac}\p{Mongolian}\p{Devanagari}\p{Bengali}\p{Gurmukhi}\p{Gujarati}\p{Oriya}\p{Tamil}\p{Telugu}"
@@ -96,7 +96,10 @@ def code_point(character: str) -> str:
 
 
 def _may_hide(text: str) -> bool:
-    return bool(_CONTROLS.search(text) if text.isascii() else _ANY_HIDDEN.search(text))
+    if text.isascii():
+        # To leave them out is several times as fast as to look for one of them.
+        return len(text.encode().translate(None, _CONTROLS)) < len(text)
+    return _ANY_HIDDEN.search(text) is not None
 
 
 def _rows(text: str) -> Iterator[regex.Match[str]]:
