@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from eventwright.graphs.checks.declarations import class_findings, name_findings, people_findings
+from eventwright.graphs.checks.declarations import class_findings, exception_findings, name_findings, people_findings
 from eventwright.graphs.checks.finding import Finding
 from eventwright.graphs.checks.loops import loop_findings
 from eventwright.graphs.checks.proof import asks_always, tool_names, unproved
@@ -99,6 +99,7 @@ def checked(workflow: Workflow, *, approved: Collection[str] = ()) -> Checked:
     findings = [
         *write_findings(workflow, ways),
         *class_findings(workflow, ways),
+        *exception_findings(workflow),
         *people_findings(workflow),
         *loop_findings(workflow, ways),
         *name_findings(workflow, ways),

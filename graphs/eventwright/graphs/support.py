@@ -14,6 +14,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from eventwright.graphs.exceptions import Exceptions
 from eventwright.graphs.judgement import choose, classify, draft
 from eventwright.graphs.research import MOST_CALLS, research
 from eventwright.graphs.research import TOOLS as RESEARCH_TOOLS
@@ -23,6 +24,7 @@ from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.policy import Backoff, Policy, review
 from eventwright.guardrails.rules import Rule, always, from_person, from_record
 from eventwright.guardrails.verdicts import Rejected
+from eventwright.runs.event import Event
 from eventwright.tools import crm, mail, payments
 
 # -- what the business has decided ---------------------------------------------------------------------------------
@@ -96,12 +98,34 @@ class TicketWithAmount(Ticket):
         return self
 
 
+class Letter(BaseModel):
+    """An e-mail to the support address, as the mail source brings it. Version 1."""
+
+    #: What it says beside this is not needed here.
+    model_config = ConfigDict(extra="ignore")
+
+    sender: str | None = None
+    subject: str = ""
+    text: str = ""
+    automatic: bool = False
+    automatic_because: str | None = None
+
+
+def ticket_of(letter: Letter, event: Event) -> dict[str, Any]:
+    """The ticket that an e-mail is. One without a word is about its subject."""
+    robot = (letter.automatic_because or "it says so") if letter.automatic else None
+    text = letter.text.strip() or letter.subject or "(no text)"
+    return {"sender": letter.sender, "subject": letter.subject, "text": text[:10_000], "robot": robot}
+
+
 class TicketState(TypedDict, total=False):
     """What is known of a ticket so far."""
 
     sender: str | None
     subject: str
     text: str
+    #: Why this comes from a program, if it does.
+    robot: str | None
     amount: str | None
     currency: str | None
     type: str
@@ -118,6 +142,14 @@ class TicketState(TypedDict, total=False):
 
 
 # -- what happens, in this order -----------------------------------------------------------------------------------
+
+
+def what_wrote(state: TicketState) -> Literal["classify", "set_aside"]:
+    return "set_aside" if state.get("robot") else "classify"
+
+
+async def set_aside(state: TicketState) -> None:
+    """A program wrote: an absence notice, a newsletter, our own mail come back. Nobody is answered, so no loop begins."""
 
 
 async def detect_type(state: TicketState) -> TicketState:
@@ -234,6 +266,7 @@ THE_ADDRESS = {
 }
 
 graph = StateGraph(TicketState)
+graph.add_node("set_aside", set_aside)
 graph.add_node("classify", detect_type)
 graph.add_node("assess", assess)
 graph.add_node("ask_sender", ask_sender)
@@ -245,7 +278,8 @@ graph.add_node("repeat_refund", give_refund)
 graph.add_node("research", research)
 graph.add_node("draft_reply", draft_reply)
 graph.add_node("send_reply", send_reply)
-graph.add_edge(START, "classify")
+graph.add_conditional_edges(START, what_wrote)
+graph.add_edge("set_aside", END)
 graph.add_edge("classify", "assess")
 graph.add_conditional_edges("assess", who_writes)
 graph.add_conditional_edges("look_up_account", whose_ticket)
@@ -262,6 +296,15 @@ support = Workflow(
     description="answers customers' messages, and gives money back within limits",
     triggers=[On("ticket.created", payload={"1": Ticket, "2": TicketWithAmount})],
     budgets=[Budget("calls", 60)],
+    exceptions=Exceptions(
+        missing_data="Without an address the front desk names the sender; without a clear amount the reply asks for it.",
+        low_confidence="Below 0.80 the front desk says what the ticket is about, below 0.50 it reads the reply first.",
+        tool_error="Three more attempts; then a prepared reply for a model, a dead letter for any other system.",
+        duplicate_event="It is answered with the run that it started the first time; nothing is done again.",
+        timeout="The account book and the mail server are tried again; a question waits until somebody answers it.",
+        human_approval="The payments team sees each refund above its limit or after a first one; a no is told politely.",
+        partial_completion="What was done stays done and is not repeated; a mail that may have left asks a person.",
+    ),
     policies={
         "classify": Policy(
             min_confidence=0.80, otherwise=review("Which kind of ticket is this?"), retries=3, fallback="other"

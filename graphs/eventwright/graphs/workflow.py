@@ -16,6 +16,7 @@ from langgraph.graph import StateGraph
 from langgraph.pregel._utils import validate_timeout_supported
 from pydantic import BaseModel, ValidationError
 
+from eventwright.graphs.exceptions import Exceptions
 from eventwright.graphs.fingerprint import Structure, fingerprint_of, structure_of
 from eventwright.graphs.serial import SerialKey
 from eventwright.guardrails.budgets import Budget
@@ -104,7 +105,7 @@ class On:
         for version, model in self.payload.items() if field is not None else ():
             if field not in model.model_fields and model.model_config.get("extra") != "allow":
                 raise BadWorkflow(
-                    f"On({self.type!r}, key={self.key!r}): the payload of version {version!r} has no field {field!r}; "
+                    f"{type(self).__name__}({self.type!r}, key={self.key!r}): the payload of version {version!r} has no field {field!r}; "
                     f"its fields are: {', '.join(model.model_fields)}"
                 )
 
@@ -162,6 +163,7 @@ class Workflow:
         redaction: what is taken out of texts before a model reads them, before they are journalled, before they leave.
         must_approve: tools of which `eventwright check` proves that no call is made without an approval.
         lifespan: opens the clients of its tools in every process that runs it, and closes them when that ends.
+        exceptions: what it does when something is not as it should be, in a sentence for each kind.
 
     Raises:
         BadWorkflow: a policy for a node that is not there, a timeout on a synchronous node, ...
@@ -179,6 +181,7 @@ class Workflow:
     redaction: Redaction = field(default_factory=Redaction, kw_only=True)
     must_approve: Sequence[Tool] = field(default=(), kw_only=True)
     lifespan: Lifespan | None = field(default=None, kw_only=True)
+    exceptions: Exceptions | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or not NAME.fullmatch(self.lane):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -35,6 +36,10 @@ def policy_screen(workflow: Workflow, nodes: Sequence[str]) -> RenderableType:
         for row in _rows(name, lines):
             made.add_row(*row)
         made.add_row()
+    for row in _exceptions(workflow):
+        made.add_row(*row)
+    if workflow.exceptions is not None:
+        made.add_row()
     head = Text.assemble((workflow.name, "bold"), (f"  version {workflow.version}", "dim"))
     return Group(head, Text(), made, commands([f"eventwright check {workflow.name}"]))
 
@@ -50,6 +55,12 @@ def _rows(name: str, lines: Sequence[Line]) -> Iterator[tuple[Text, str, str]]:
         yield Text(line(name)), "may call", "nothing"
 
 
+def _exceptions(workflow: Workflow) -> Iterator[tuple[Text, str, str]]:
+    """A row for each kind of exception."""
+    for number, (kind, sentence) in enumerate(workflow.exceptions or ()):
+        yield Text("" if number else "exceptions"), kind.replace("_", " "), line(sentence)
+
+
 def policy_document(workflow: Workflow, nodes: Sequence[str]) -> dict[str, Any]:
     """The same for programs."""
     return {
@@ -57,6 +68,7 @@ def policy_document(workflow: Workflow, nodes: Sequence[str]) -> dict[str, Any]:
         "version": workflow.version,
         "nodes": [{"name": node, "policy": by_facet(described(workflow.policy(node)))} for node in nodes],
         "whole": by_facet(described_whole(workflow)),
+        "exceptions": None if workflow.exceptions is None else dict(workflow.exceptions),
     }
 
 
@@ -64,10 +76,10 @@ def policy_page(workflow: Workflow, nodes: Sequence[str]) -> str:
     """The table as Markdown, for a page of the documentation."""
     rows = ["| node | | |", "|---|---|---|"]
     told = [(f"`{node}`", described(workflow.policy(node))) for node in nodes]
-    for name, lines in [*told, ("the whole workflow", described_whole(workflow))]:
-        for first, facet, words in _rows(name, lines):
-            cells = (first.plain, facet, words.replace("|", "\\|").replace("<", "&lt;"))
-            rows.append("|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|")
+    tables = [_rows(name, lines) for name, lines in [*told, ("the whole workflow", described_whole(workflow))]]
+    for first, facet, words in chain(*tables, _exceptions(workflow)):
+        cells = (first.plain, facet, words.replace("|", "\\|").replace("<", "&lt;"))
+        rows.append("|" + "|".join(f" {cell} " if cell else " " for cell in cells) + "|")
     return "\n".join(rows) + "\n"
 
 

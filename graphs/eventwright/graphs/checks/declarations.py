@@ -10,12 +10,23 @@ from langgraph.constants import START
 from eventwright.graphs.checks.code import raw_tools
 from eventwright.graphs.checks.finding import Finding, Kind
 from eventwright.graphs.checks.ways import Ways
+from eventwright.graphs.exceptions import QUESTIONS
 from eventwright.graphs.workflow import Workflow
 from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.policy import Policy, ReviewRequest
 from eventwright.runs.records import DecisionType, person
 from eventwright.tools.contract import Tool
 from eventwright.tools.langchain_tools import LangChainTool
+
+# -- exceptions of which nothing is said -------------------------------------------------------------------------------
+
+
+def exception_findings(workflow: Workflow) -> Iterator[Finding]:
+    """Empty cells in the table of exceptions of a workflow that has one."""
+    for kind in workflow.exceptions.empty if workflow.exceptions is not None else ():
+        why = f"nothing is said about {kind.replace('_', ' ')}: {QUESTIONS[kind]}"
+        yield Finding(Kind.EMPTY_CELL, None, why, f"say it in Exceptions({kind}=...), and prove it with a test")
+
 
 # -- tools without a class ---------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ class Kind(Documented):
     NOBODY_CAN_APPROVE = "nobody_can_approve", "a person is asked in a way that no answer can satisfy"
     ENDLESS_LOOP = "endless_loop", "a loop calls tools or models, and no budget ends it"
     NAMES_NOTHING = "names_nothing", "a rule or a budget speaks of something that is not there"
+    EMPTY_CELL = "empty_cell", "nothing is said about one of the seven exceptions"
     NOT_PROVED = "not_proved", "a call that must be approved may be made without"
 
 
