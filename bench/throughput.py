@@ -24,13 +24,18 @@ CONCURRENCY = 100
 class Sides:
     """Runs a second of each side, round by round."""
 
+    memory: list[float] = field(default_factory=list)
     stock: list[float] = field(default_factory=list)
     dbos: list[float] = field(default_factory=list)
     ours: list[float] = field(default_factory=list)
 
-    def medians(self) -> tuple[float, float, float]:
-        """Of LangGraph with its stock saver, of DBOS, of ours."""
-        return statistics.median(self.stock), statistics.median(self.dbos), statistics.median(self.ours)
+    def rounds(self) -> Iterator[tuple[float, float, float, float]]:
+        """Of LangGraph with nothing kept, of LangGraph with its stock saver, of DBOS, of ours."""
+        return zip(self.memory, self.stock, self.dbos, self.ours, strict=True)
+
+    def medians(self) -> list[float]:
+        """Of each side over all rounds."""
+        return [statistics.median(side) for side in zip(*self.rounds(), strict=True)]
 
 
 def alone(side: Callable[..., Coroutine[Any, Any, float]], *arguments: Any, **more: Any) -> float:
@@ -50,6 +55,7 @@ def throughput(kind: str, *, rounds: int, runs: int) -> Sides:
         for number in range(rounds):
             place = Path(folder) / f"round{number}"
             place.mkdir()
+            sides.memory.append(alone(stock.runs_per_second, "memory", "", runs=runs, concurrency=CONCURRENCY))
             with _database_of_its_own(kind, url, f"stock{number}") as own:
                 where = own if kind == "postgres" else str(place)
                 sides.stock.append(alone(stock.runs_per_second, kind, where, runs=runs // 3, concurrency=CONCURRENCY))
