@@ -65,8 +65,8 @@ def runs(console: Console, kinds: Sequence[str], *, rounds: int, size: int) -> N
     console.print(table)
     console.print(
         "LangGraph in memory keeps nothing: the floor of one process. With its stock saver it writes checkpoints only. "
-        "DBOS writes its queue and its steps. Eventwright writes the claim, the checkpoints, the journal and the end of "
-        "each run, and wakes its worker through a real Valkey."
+        "DBOS writes its queue and its steps. Eventwright writes the claim, the checkpoints, the journal and the end "
+        "of each run, and wakes its worker through a real Valkey."
     )
 
 
