@@ -59,12 +59,12 @@ def hmac_headers(body: bytes, at: datetime, secret: str) -> dict[str, str]:
     return {"X-Signature": digest(secret, body).hex()}
 
 
-def standard_headers(body: bytes, at: datetime, secret: str) -> dict[str, str]:
+def standard_headers(body: bytes, at: datetime, secret: str, name: str = "msg_1") -> dict[str, str]:
     stamp = str(int(at.timestamp()))
     key = base64.b64decode(secret)
-    signature = hmac.new(key, f"msg_1.{stamp}.".encode() + body, hashlib.sha256).digest()
+    signature = hmac.new(key, f"{name}.{stamp}.".encode() + body, hashlib.sha256).digest()
     signatures = f"v1,{base64.b64encode(signature).decode()}"
-    return {"webhook-id": "msg_1", "webhook-timestamp": stamp, "webhook-signature": signatures}
+    return {"webhook-id": name, "webhook-timestamp": stamp, "webhook-signature": signatures}
 
 
 @dataclass(frozen=True, kw_only=True)

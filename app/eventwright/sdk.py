@@ -8,6 +8,7 @@ from eventwright.app.simulate import simulate
 from eventwright.graphs.check import check
 from eventwright.graphs.judgement import Judgement, choose, classify, draft
 from eventwright.graphs.schedules import Every, Missed
+from eventwright.graphs.waiting import Continues, sleep, sleep_until, wait_for
 from eventwright.graphs.workflow import On, Workflow
 from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.detectors import CARD, IBAN, PERSONAL, Detector
@@ -49,6 +50,7 @@ __all__ = [
     "Backoff",
     "Budget",
     "Call",
+    "Continues",
     "DeadLetter",
     "Denied",
     "Detector",
@@ -91,7 +93,10 @@ __all__ = [
     "review",
     "send",
     "simulate",
+    "sleep",
+    "sleep_until",
     "tool",
     "two_people",
     "unless",
+    "wait_for",
 ]

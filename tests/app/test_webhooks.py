@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from random import Random
 from typing import Any, TypedDict
 
 import httpx
@@ -18,14 +23,17 @@ from tests.senders import (
     HMAC,
     HUBSPOT,
     SENDERS,
+    SHOPIFY,
     SLACK,
     SLACK_BUTTON,
+    STANDARD,
     STRIPE,
     URL,
     Sender,
     dumped,
     load,
     named,
+    standard_headers,
 )
 
 from eventwright.app.composition import App
@@ -122,6 +130,52 @@ async def test_a_signed_delivery_is_one_run_however_often_it_comes(client: httpx
         told = [answer.json()["events"][0] for answer in answers]
         assert [event["duplicate"] for event in told] == [False, True, True]
         assert {(event["id"], event["runs"][0]["id"]) for event in told} == {(sender.id, run)}
+
+
+@each_sender
+async def test_an_event_that_is_delivered_often_out_of_order_and_at_the_same_time_is_one_run(
+    opened: Opened, client_of: Callable[..., httpx.AsyncClient], app: App, database_url: str, sender: Sender
+):
+    """Each of twelve events comes one to five times, by way of two processes."""
+    chance = Random(sender.scheme)
+    told = [numbered(sender, number) for number in range(12)]
+    sent = [one for one in told for _ in range(chance.randint(1, 5))]
+    chance.shuffle(sent)
+    settings = {"database_url": database_url}
+    async with (
+        opened(listening(), **settings) as here,
+        opened(listening(), **settings) as there,
+        client_of(here) as first,
+        client_of(there) as second,
+    ):
+
+        async def arrive(one: Sender) -> httpx.Response:
+            at = datetime.now(UTC) - timedelta(seconds=chance.randint(0, 200))
+            return await deliver(chance.choice([first, second]), one, at=at)
+
+        answers = await asyncio.gather(*map(arrive, sent))
+        assert {answer.status_code for answer in answers} == {200 if sender is SLACK_BUTTON else 202}
+        events = (await first.get("/v1/events", params={"limit": 200})).json()["items"]
+        assert len(await runs(second)) == len(events) == len(told)
+        assert {len(event["runs"]) for event in events} == {1}
+        log = (await first.get("/v1/webhooks/deliveries", params={"limit": 200})).json()["items"]
+    outcomes = Counter(one["outcome"] for one in log)
+    assert outcomes == {"accepted": len(told), "duplicate": len(sent) - len(told)}
+
+
+def numbered(sender: Sender, number: int) -> Sender:
+    """The sender with another thing that it tells, under an id of its own."""
+    if sender is SLACK_BUTTON:
+        return replace(sender, body=sender.body.replace(b"12321423423", b"%d" % number))
+    if sender in (GITHUB, SHOPIFY):
+        name = "X-GitHub-Delivery" if sender is GITHUB else "X-Shopify-Webhook-Id"
+        return replace(sender, also=dict(sender.also) | {name: f"delivery-{number}"})
+    if sender is STANDARD:
+        return replace(sender, sign=partial(standard_headers, name=f"msg_{number}"))
+    said = json.loads(sender.body)
+    name = {"hubspot": "eventId", "slack": "event_id"}.get(sender.scheme, "id")
+    (said[0] if isinstance(said, list) else said)[name] = f"{name}-{number}"
+    return replace(sender, body=dumped(said))
 
 
 async def test_slacks_challenge_is_answered_with_itself(client: httpx.AsyncClient):

@@ -88,6 +88,19 @@ class TestASuspect:
         assert await claim(store, once.id, worker="heir") is not None
         assert await claim(store, fresh.id, worker="heir") is not None
 
+    async def test_that_has_waited_longest_is_next_though_it_was_turned_away_last(
+        self, store: Store, clock: Clock
+    ) -> None:
+        held, oldest, newer = await suspect(store, clock), await suspect(store, clock), await suspect(store, clock)
+        lease = await leased(store, held.id, worker="heir", seconds=1000)
+        assert await claim(store, newer.id, worker="heir") is None
+        clock.pass_seconds(3)
+        assert await claim(store, oldest.id, worker="heir") is None
+        before = await bells(store)
+
+        await complete(store, lease)
+        assert [rung for rung in await bells(store) if rung not in before] == [oldest.id]
+
     async def test_that_comes_out_alive_lets_the_next_one_go_at_once(self, store: Store, clock: Clock) -> None:
         held, waiting = await suspect(store, clock), await suspect(store, clock)
         lease = await leased(store, held.id, worker="heir")

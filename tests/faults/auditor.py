@@ -23,6 +23,7 @@ from eventwright.runs.chain import hash_of
 from eventwright.runs.database import open_database
 from eventwright.runs.rows import journal_of
 from eventwright.runs.states import FINAL, MOVES, RunState
+from eventwright.runs.waits import waits
 
 Row = Mapping[str, Any]
 
@@ -90,6 +91,8 @@ class History:
     timers: Sequence[Row]
     budgets: Mapping[str, Row]
     reservations: Sequence[Row]
+    #: What runs wait for just now.
+    waits: Sequence[Row]
     now: datetime
 
     @classmethod
@@ -115,6 +118,7 @@ class History:
             timers=rows(sa.select(schema.timers)),
             budgets={row["scope"]: row for row in rows(sa.select(schema.budgets))},
             reservations=rows(sa.select(schema.reservations)),
+            waits=rows(sa.select(waits).where(waits.c.state == "open")),
             now=now,
         )
 
@@ -170,6 +174,7 @@ def _events(history: History, outside: Outside, expected: Expected) -> Iterator[
 def _rest(history: History, outside: Outside, expected: Expected) -> Iterator[str]:
     """Final, a dead letter, waiting for a person by name, or for a time that has not come."""
     asking = {row["run_id"] for row in history.reviews.values() if row["state"] == "open"}
+    waiting = {row["run_id"] for row in history.waits}
     for run in history.runs.values():
         later = run["due_at"] is not None and run["due_at"] > history.now
         match RunState(run["state"]):
@@ -178,13 +183,15 @@ def _rest(history: History, outside: Outside, expected: Expected) -> Iterator[st
             case RunState.PENDING_APPROVAL:
                 rests = (run["due_at"] is None or later) and (later or run["id"] in asking)
             case RunState.WAITING | RunState.RETRYING:
-                rests = later
+                rests = later or (run["due_at"] is None and run["id"] in waiting)
             case _:
                 rests = False
         if not rests:
             yield f"run {run['id']} is stuck: {run['state']}, held by {run['worker']}, due at {run['due_at']}"
         if run["state"] in FINAL and run["id"] in asking:
             yield f"run {run['id']} is {run['state']} and still asks a person"
+        if run["state"] in FINAL and run["id"] in waiting:
+            yield f"run {run['id']} is {run['state']} and still waits for an event"
 
 
 def _outbox(history: History, outside: Outside, expected: Expected) -> Iterator[str]:

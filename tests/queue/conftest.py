@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from rq import Worker as RqWorker
+from tests.conftest import PostgresServer
+from tests.queue.shops import ORDERS, PostgresShop, Shop, SqliteShop
 
 from eventwright.queue.embedded import embedded_valkey
 from eventwright.queue.wakeups import Bell, WakeUp
@@ -124,3 +126,21 @@ def leftovers() -> Callable[[Redis], list[bytes]]:
     """Every key of a job, a list or a registry."""
     kinds = ("rq:job:*", "rq:execution*", "rq:wip:*", "rq:queue:eventwright:default*", "rq:results:*")
     return lambda redis: [key for kind in kinds for key in redis.scan_iter(kind)]
+
+
+@pytest.fixture
+def postgres_shop_url(postgres_server: PostgresServer) -> Iterator[str]:
+    with postgres_server.database() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Shop:
+    """A database with a table of orders."""
+    if request.param == "sqlite":
+        (tmp_path / "shop.db").touch()
+        shop: Shop = SqliteShop(f"sqlite:///{tmp_path / 'shop.db'}")
+    else:
+        shop = PostgresShop(request.getfixturevalue("postgres_shop_url"))
+    await shop.run(ORDERS)
+    return shop

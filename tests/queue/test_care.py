@@ -12,7 +12,8 @@ from tests.outside import Trouble, World, a_world, chain, ended, job, look, post
 from eventwright.graphs.runner import Runner
 from eventwright.graphs.workflow import Workflows
 from eventwright.guardrails.policy import Policy
-from eventwright.queue.engine import MOST_IDLE, Engine
+from eventwright.queue.engine import Engine
+from eventwright.queue.settle import MOST_IDLE
 from eventwright.runs.claims import MOST_CRASHES
 from eventwright.runs.records import JournalEntry, JournalKind
 from eventwright.runs.states import Outcome, Reason, RunState

@@ -5,14 +5,11 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from random import Random
 from typing import Any
 
 import pytest
-import stripe
 from hypothesis import given
 from hypothesis import strategies as st
-from slack_sdk.signature import SignatureVerifier
 from tests.senders import (
     DATED,
     GITHUB,
@@ -20,15 +17,12 @@ from tests.senders import (
     HUBSPOT,
     SENDERS,
     SHOPIFY,
-    SLACK,
     STRIPE,
     URL,
     Sender,
     digest,
     load,
     named,
-    slack_headers,
-    stripe_headers,
 )
 
 from eventwright.queue.webhook_providers import PROVIDERS, Options, provider_of
@@ -236,115 +230,3 @@ def test_a_source_is_read_as_the_settings_say_or_as_it_is_called():
     assert provider_of("shop") is provider_of("hmac") is provider_of("stripe", "standard") is PROVIDERS["standard"]
     with pytest.raises(UnusableSource, match=r"'stipe' is no scheme .* there are: standard, stripe, hubspot"):
         provider_of("billing", "stipe")
-
-
-# -- the vendors' own libraries ----------------------------------------------------------------------------------------
-
-
-def stripes_own(raw: bytes, headers: Mapping[str, str], secret: str) -> bool:
-    try:
-        return bool(stripe.WebhookSignature.verify_header(raw.decode(), headers["Stripe-Signature"], secret, 300))
-    except (stripe.SignatureVerificationError, TypeError, UnicodeError):
-        return False
-
-
-def slacks_own(raw: bytes, headers: Mapping[str, str], secret: str) -> bool:
-    stamp, signature = headers["X-Slack-Request-Timestamp"], headers["X-Slack-Signature"]
-    try:
-        return SignatureVerifier(secret).is_valid(raw, stamp, signature)
-    except (ValueError, TypeError):
-        return False
-
-
-def stripes_edge(headers: Mapping[str, str]) -> bool:
-    """Where Stripe's library accepts and we do not: a time ahead, twice, or loosely spelled; pieces of no meaning."""
-    pieces = [piece.split("=") for piece in headers["Stripe-Signature"].split(",")]
-    times = [piece[1] for piece in pieces if piece[0] == "t"]
-    loose = len(times) > 1 or str(int(times[0])) != times[0] or any(len(piece) != 2 for piece in pieces)
-    return loose or int(times[0]) > datetime.now(UTC).timestamp() + 300
-
-
-def slacks_edge(headers: Mapping[str, str]) -> bool:
-    """Where Slack's library accepts and we do not: nowhere."""
-    return False
-
-
-@pytest.mark.parametrize(
-    ("sender", "sign", "own", "edge"),
-    [(STRIPE, stripe_headers, stripes_own, stripes_edge), (SLACK, slack_headers, slacks_own, slacks_edge)],
-    ids=["stripe", "slack"],
-)
-def test_ten_thousand_mutated_requests_are_judged_as_the_vendor_judges_them(
-    sender: Sender, sign: Any, own: Any, edge: Any
-):
-    random, scheme, judged = Random(20260131), scheme_of(sender.scheme), {True: 0, False: 0}
-    for _ in range(10_000):
-        body, headers = mutated(sender, sign, random)
-        ours = accepts(scheme, body, headers, [sender.secret], datetime.now(UTC))
-        theirs = own(body, headers, sender.secret)
-        assert ours == theirs or (theirs and edge(headers)), (body, headers, ours, theirs)
-        judged[ours] += 1
-    assert min(judged.values()) > 1000
-
-
-def mutated(sender: Sender, sign: Any, random: Random) -> tuple[bytes, dict[str, str]]:
-    """A delivery with up to two changes: to its body, its time, its secret, or a piece of a header."""
-    body = bytearray(b'{"id": "evt_1"}')
-    at = datetime.now(UTC) + timedelta(seconds=random.choice([0, 0, 0, 60, -60, 290, -290, 310, -310, 10**8]))
-    headers: dict[str, str] = sign(bytes(body), at, random.choice([sender.secret, sender.secret, "other"]))
-    for _ in range(random.choice([0, 0, 1, 2])):
-        name = random.choice(list(headers))
-        value = headers[name]
-        start, end = sorted(random.choices(range(len(value) + 1), k=2))
-        match random.randrange(5):
-            case 0:
-                body[random.randrange(len(body))] ^= 1 << random.randrange(8)
-            case 1:
-                headers[name] = value[:start] + value[end:]
-            case 2:
-                headers[name] = value[:start] + random.choice("0a=,v1t _+-ä\x00") + value[start:]
-            case 3:
-                headers[name] = value + "," + value[start:end]
-            case 4:
-                headers[name] = ",".join(random.sample(value.split(","), k=len(value.split(","))))
-    return bytes(body), headers
-
-
-STRIPES_EDGES = {
-    "ten years ahead": lambda now: STRIPE.headers(now + timedelta(days=3650)),
-    "two times": lambda now: stripe_header(now, lambda header: f"{header},t=1"),
-    "a zero before the time": lambda now: stripe_header(now, lambda header: header.replace("t=", "t=0")),
-    "a piece of no meaning": lambda now: stripe_header(now, lambda header: f"{header},nonsense"),
-}
-
-
-def stripe_header(now: datetime, change: Any) -> dict[str, str]:
-    return {"Stripe-Signature": change(STRIPE.headers(now)["Stripe-Signature"])}
-
-
-@pytest.mark.parametrize("edge", STRIPES_EDGES)
-def test_what_stripes_library_accepts_at_its_known_edges_is_refused(edge: str):
-    now = datetime.now(UTC)
-    headers = STRIPES_EDGES[edge](now)
-    assert stripes_own(STRIPE.body, headers, STRIPE.secret)
-    assert not accepts(scheme_of("stripe"), STRIPE.body, headers, [STRIPE.secret], now)
-
-
-def test_what_makes_stripes_library_fail_is_refused():
-    now = datetime.now(UTC)
-    (header,) = stripe_header(now, lambda header: header.replace("v1=", "v1=ä")).values()
-    with pytest.raises(TypeError):
-        stripe.WebhookSignature.verify_header(STRIPE.body.decode(), header, STRIPE.secret, 300)
-    assert not accepts(scheme_of("stripe"), STRIPE.body, {"Stripe-Signature": header}, [STRIPE.secret], now)
-
-
-@pytest.mark.parametrize(
-    ("strange", "error"),
-    [({"X-Slack-Signature": "v0=ä"}, TypeError), ({"X-Slack-Request-Timestamp": "yesterday"}, ValueError)],
-)
-def test_what_makes_slacks_library_fail_is_refused(strange: dict[str, str], error: type[Exception]):
-    now = datetime.now(UTC)
-    headers = SLACK.headers(now) | strange
-    with pytest.raises(error):
-        SignatureVerifier(SLACK.secret).is_valid_request(SLACK.body, headers)
-    assert not accepts(scheme_of("slack"), SLACK.body, headers, [SLACK.secret], now)

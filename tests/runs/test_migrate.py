@@ -14,6 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from eventwright.runs import migrate, schema
 from eventwright.runs.database import open_database
 from eventwright.runs.errors import SchemaNewer, SchemaOutdated
+from eventwright.runs.transaction import Transaction  # noqa: F401 - brings all tables, some stand with their verbs
 
 UPGRADE = "import asyncio, sys; from eventwright.runs.migrate import upgrade; asyncio.run(upgrade(sys.argv[1]))"
 

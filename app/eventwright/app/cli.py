@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from eventwright.app.commands import admin, amends, budgets, events, policies, reviews, runs, schedules, versions
+from eventwright.app.commands import (
+    admin,
+    amends,
+    budgets,
+    deliveries,
+    events,
+    policies,
+    reviews,
+    runs,
+    schedules,
+    triggers,
+    versions,
+)
 from eventwright.app.commands.console import AsJson, perform, show, show_json
 from eventwright.app.commands.session import read_settings
 
@@ -160,6 +172,7 @@ def demo(
 
 
 app.add_typer(events.app)
+app.add_typer(deliveries.app)
 app.add_typer(runs.app)
 app.add_typer(versions.app)
 app.add_typer(amends.app)
@@ -168,6 +181,7 @@ app.add_typer(budgets.app)
 app.add_typer(schedules.app)
 app.add_typer(policies.app)
 app.add_typer(admin.app)
+app.add_typer(triggers.app)
 
 
 def main() -> None:

@@ -11,9 +11,10 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from eventwright.app.invoice_clients import invoice_clients
 from eventwright.app.lifespans import open_lifespans
 from eventwright.app.loading import load_workflows
 from eventwright.app.observing.exposition import Exposition
@@ -21,16 +22,21 @@ from eventwright.app.observing.langsmith_tracing import tracing_to_langsmith
 from eventwright.app.observing.observer import Observer, tools_of
 from eventwright.app.observing.spans import Spans, spans_here
 from eventwright.app.observing.watches import ModelNames
+from eventwright.app.quote_clients import quote_clients
 from eventwright.app.redacting import journal_redaction, leaving_redaction
+from eventwright.app.sales_clients import sales_clients
 from eventwright.app.settings import Settings
 from eventwright.app.threads import make_room_for_threads
 from eventwright.graphs.recorded_models import recorded_models
 from eventwright.graphs.runner import Runner
 from eventwright.graphs.workflow import Workflow, Workflows
 from eventwright.queue.bells import BellRinger
+from eventwright.queue.database_changes import Drain, open_inbox
 from eventwright.queue.embedded import embedded_valkey
 from eventwright.queue.engine import Engine
+from eventwright.queue.gathering import Gatherer
 from eventwright.queue.keeper import Keeper
+from eventwright.queue.mail_source import MailSource
 from eventwright.queue.scheduler import Scheduler
 from eventwright.queue.sweep import Sweep
 from eventwright.queue.wakeups import Bell, SilentBell, Transport
@@ -38,12 +44,15 @@ from eventwright.queue.worker import Worker
 from eventwright.runs.heartbeats import heartbeats
 from eventwright.runs.migrate import upgrade
 from eventwright.runs.store import Store
+from eventwright.tools.billing_ledger import BillingLedger
 from eventwright.tools.building import Models, build_models
 from eventwright.tools.contract import Resources
 from eventwright.tools.crm import Crm
 from eventwright.tools.mail import Mailer
+from eventwright.tools.mailbox import Address
 from eventwright.tools.payments import PaymentLedger
 from eventwright.tools.secrets import Secrets
+from eventwright.tools.stripe_billing import Billing
 
 
 @dataclass
@@ -60,6 +69,7 @@ class App:
     ringer: BellRinger | None
     resources: Resources
     exposition: Exposition
+    gatherer: Gatherer
 
     async def work(self, stopping: asyncio.Event) -> None:
         """Be a worker until `stopping` is set: take runs, keep leases, sweep; then drain, and hand back what is left.
@@ -72,11 +82,16 @@ class App:
         beats = heartbeats(
             settings.database, engine.worker, engine.active, every=times.heartbeat, lease_seconds=times.lease
         )
+        mail_source = _mail_source(engine, settings)
         engine.on_news.append(sweep.nudge)
         async with beats, asyncio.TaskGroup() as tasks:
             tasks.create_task(sweep.run(stopping, drain_seconds=patience), name="sweep")
             tasks.create_task(Keeper(self.store, settings.keep).run(stopping), name="keeper")
             tasks.create_task(Scheduler(engine).run(stopping), name="scheduler")
+            for drain in self.drains():
+                tasks.create_task(drain.run(stopping), name="database changes")
+            if mail_source is not None:
+                tasks.create_task(mail_source.run(stopping), name="mail source")
             if self.redis_url is not None:
                 worker = Worker(
                     self.redis_url, lanes=settings.lanes, concurrency=settings.concurrency, drain_seconds=patience
@@ -85,6 +100,11 @@ class App:
             await stopping.wait()
             engine.drain()
         engine.on_news.remove(sweep.nudge)
+
+    def drains(self) -> list[Drain]:
+        """What takes the changes out of the databases that the settings name."""
+        databases = self.settings.databases.items()
+        return [Drain(self.engine, open_inbox(name, url)) for name, url in databases]
 
 
 @asynccontextmanager
@@ -129,6 +149,7 @@ async def open_app(
             worker=worker,
             times=settings.times,
             most_backlog=settings.max_backlog,
+            roles=settings.who_has_which_role,
         )
         redis_url = await _redis(settings, stack) if rings else None
         transport: Transport = SilentBell() if redis_url is None else Bell(redis_url)
@@ -138,8 +159,11 @@ async def open_app(
             ringer = BellRinger(store, transport)
             engine.on_news.append(ringer.nudge)
             await stack.enter_async_context(ringer.ringing())
-        exposition = Exposition(observer.metrics, store)
-        yield App(settings, store, engine.workflows, engine, transport, redis_url, ringer, clients, exposition)
+        exposition, gatherer = Exposition(observer.metrics, store), Gatherer(store)
+        await stack.enter_async_context(gatherer.gathering())
+        yield App(
+            settings, store, engine.workflows, engine, transport, redis_url, ringer, clients, exposition, gatherer
+        )
 
 
 async def _redis(settings: Settings, stack: AsyncExitStack) -> str | None:
@@ -158,10 +182,33 @@ async def _clients(settings: Settings, workflows: Workflows, stack: AsyncExitSta
         models.providers,
         await stack.enter_async_context(Crm.open(settings.home / "crm.db")),
         await stack.enter_async_context(PaymentLedger.open(settings.home / "payments.db")),
+        await stack.enter_async_context(_billing(settings)),
     ]
+    clients += await sales_clients(settings, stack)
+    clients += await quote_clients(settings, stack)
+    clients += await invoice_clients(settings, stack)
     if settings.smtp_url:
         clients.append(Mailer(settings.smtp_url))
     return [*clients, *await open_lifespans(workflows.versions(), settings.lanes, stack)]
+
+
+def _mail_source(engine: Engine, settings: Settings) -> MailSource | None:
+    """What reads the mailbox, if there is one. Raises BadImapUrl."""
+    if not settings.imap_url:
+        return None
+    # What our own mail comes from, so that it is known when it comes back.
+    own = (Mailer(settings.smtp_url).sender,) if settings.smtp_url else ()
+    return MailSource(engine, Address.from_url(settings.imap_url), own=own)
+
+
+def _billing(settings: Settings) -> AbstractAsyncContextManager[Billing]:
+    """Stripe, or the ledger that stands in for it."""
+    if settings.stripe_api_key is None:
+        return BillingLedger.open(settings.home / "billing.db")
+    # Here, because the import of its library takes a third of a second, and most do without it.
+    from eventwright.tools.stripe_client import StripeBilling
+
+    return StripeBilling.open(settings.stripe_api_key.get_secret_value(), api_base=settings.stripe_api_base)
 
 
 def process_name() -> str:

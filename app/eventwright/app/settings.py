@@ -13,15 +13,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from eventwright.app.durations import FOREVER, read_duration
 from eventwright.graphs.workflow import NAME
+from eventwright.queue.database_changes import postgres_address, sqlite_path
 from eventwright.queue.engine import Lapse
 from eventwright.queue.pressure import MOST_BACKLOG
 from eventwright.runs.retention import Keep
+from eventwright.runs.roles import Roles
 from eventwright.tools.building import ModelSettings
 from eventwright.tools.limits import Limits
 from eventwright.tools.secrets import VARIABLE, Secrets
 
 SHIPPED_WORKFLOWS = "eventwright.graphs.support"
 _SIGNING = re.compile(r"EVENTWRIGHT_WEBHOOK_.+_SECRET")
+_WATCHED = re.compile(r"EVENTWRIGHT_DATABASE_([A-Z0-9_]+)_URL")
 
 
 class Settings(BaseSettings):
@@ -67,8 +70,20 @@ class Settings(BaseSettings):
         default=FOREVER,
         description="how long data of events, and arguments and results of finished runs, are kept: 90d, forever",
     )
+    keep_deliveries: str = Field(
+        default="30d",
+        description="how long the log of webhooks says what was delivered: 30d, forever; never longer than payloads",
+    )
     api_key: SecretStr | None = Field(
         default=None, description="callers must bring it as a bearer token; needed beyond loopback"
+    )
+    roles: str = Field(
+        default="",
+        description="who has which role, where a review asks for one: sales-manager=ann,bo@example.org;"
+        "sales-director=cleo",
+    )
+    forms_per_minute: int = Field(
+        default=30, ge=1, description="how many posts of forms one address may send in a minute; above that it gets a 429"
     )
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto",
@@ -85,6 +100,26 @@ class Settings(BaseSettings):
     )
     smtp_url: str = Field(
         default="", description="the mail server: smtp://user:password@host:port, smtps://, smtp+starttls://"
+    )
+    imap_url: str = Field(
+        default="",
+        description="a mailbox whose messages become events: imaps://user:password@host/INBOX, imap+starttls:// "
+        "([mail](mail.md))",
+    )
+    stripe_api_key: SecretStr | None = Field(
+        default=None, description="the key of a Stripe account, for billing; without one an embedded ledger stands in"
+    )
+    stripe_api_base: str = Field(default="https://api.stripe.com", description="the address of Stripe's API")
+    signatures_url: str = Field(
+        default="",
+        description="the account at a provider of signatures: https://host/restapi/v2.1/accounts/… "
+        "([discounts](discounts.md)); without one an embedded system stands in",
+    )
+    price_list: str = Field(
+        default="", description="a price list (TOML) for quotes instead of the one that comes with the package"
+    )
+    enrichment_url: str = Field(
+        default="", description="the provider that knows companies by their domain: https://… ([leads](leads.md))"
     )
     model: str | None = Field(default=None, description="the chat model; default the provider's usual one")
     fallback_model: str = Field(
@@ -149,9 +184,10 @@ class Settings(BaseSettings):
             for variable, value in os.environ.items()
             if variable.startswith(VARIABLE) and value
         }
-        keys = [key.get_secret_value() for key in (self.api_key, self.openai_api_key) if key is not None]
+        own = (self.api_key, self.stripe_api_key, self.openai_api_key)
+        keys = [key.get_secret_value() for key in own if key is not None]
         keys += _listed(keys[-1]) if self.openai_api_key is not None else ()
-        urls = (self.database_url, self.redis_url, self.smtp_url, self.openai_base_url or "")
+        urls = (self.database_url, self.redis_url, self.smtp_url, self.imap_url, self.openai_base_url or "")
         passwords = (password for url in urls for password in _passwords(url))
         signing = (
             form
@@ -179,10 +215,16 @@ class Settings(BaseSettings):
     def _empty_is_no_limit(cls, written: object) -> object:
         return None if written == "" else written
 
-    @field_validator("keep_checkpoints", "keep_payloads")
+    @field_validator("keep_checkpoints", "keep_payloads", "keep_deliveries")
     @classmethod
     def _is_a_length_of_time(cls, written: str) -> str:
         read_duration(written)
+        return written
+
+    @field_validator("roles")
+    @classmethod
+    def _roles_are_held(cls, written: str) -> str:
+        Roles.parse(written)
         return written
 
     @model_validator(mode="after")
@@ -194,15 +236,31 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _databases_have_addresses(self) -> Self:
+        for name, url in _watched().items():
+            (sqlite_path if url.startswith("sqlite") else postgres_address)(name, url)
+        return self
+
     @property
     def database(self) -> str:
         """The database's URL, the embedded default included."""
         return self.database_url or f"sqlite:///{self.home.resolve() / 'eventwright.db'}"
 
     @property
+    def databases(self) -> dict[str, str]:
+        """The addresses of the databases whose changes start runs, by name: EVENTWRIGHT_DATABASE_<NAME>_URL."""
+        return _watched()
+
+    @property
     def lanes(self) -> tuple[str, ...]:
         """The lanes of a worker, the most urgent first."""
         return _listed(self.lane)
+
+    @property
+    def who_has_which_role(self) -> Roles:
+        """Who has which role."""
+        return Roles.parse(self.roles)
 
     @property
     def times(self) -> Lapse:
@@ -212,7 +270,11 @@ class Settings(BaseSettings):
     @property
     def keep(self) -> Keep:
         """How long what is not needed any more is kept."""
-        return Keep(checkpoints=read_duration(self.keep_checkpoints), payloads=read_duration(self.keep_payloads))
+        return Keep(
+            checkpoints=read_duration(self.keep_checkpoints),
+            payloads=read_duration(self.keep_payloads),
+            deliveries=read_duration(self.keep_deliveries),
+        )
 
     @property
     def model_settings(self) -> ModelSettings:
@@ -238,6 +300,11 @@ class Settings(BaseSettings):
 
 def _listed(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _watched() -> dict[str, str]:
+    found = ((_WATCHED.fullmatch(variable), value.strip()) for variable, value in sorted(os.environ.items()))
+    return {name[1].lower().replace("_", "-"): url for name, url in found if name is not None and url}
 
 
 def _passwords(url: str) -> tuple[str, ...]:

@@ -21,6 +21,8 @@ TAIL = (
     "([webhooks](webhooks.md)) |\n"
     "| `EVENTWRIGHT_WEBHOOK_<SOURCE>_URL` | | the address as it is registered with HubSpot, which signs it |\n"
     "| `EVENTWRIGHT_WEBHOOK_<SOURCE>_HEADER` | `X-Signature` | the header with the signature of the scheme `hmac` |\n"
+    "| `EVENTWRIGHT_DATABASE_<NAME>_URL` | | a database of yours whose changes start runs: `postgresql://…` or "
+    "`sqlite:///file` ([database changes](database-changes.md)) |\n"
     '| `EVENTWRIGHT_SECRET_<NAME>` | | a secret that a tool asks for with `call.secret("name")`, 8 characters at '
     "least; hidden in what models read, in journals and in logs |\n"
     "| `OTEL_*` | | OpenTelemetry's own, see [traces](observability.md#traces) |\n"

@@ -20,14 +20,17 @@ from eventwright.app.threads import make_room_for_threads
 from eventwright.graphs.recorded_models import recorded_models
 from eventwright.graphs.runner import Runner
 from eventwright.graphs.schedules import Every
+from eventwright.graphs.waiting import Continues
 from eventwright.graphs.workflow import Workflow, Workflows
 from eventwright.queue.engine import Engine
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.event import Event, new_id
 from eventwright.runs.migrate import upgrade
 from eventwright.runs.records import Decision, DecisionType, Effect, JournalEntry, Review, ReviewState, Run
+from eventwright.runs.roles import Roles
 from eventwright.runs.states import FINAL, RunState
 from eventwright.runs.store import Store
+from eventwright.runs.waits import WaitingFor, waiting_for
 from eventwright.tools.contract import Resources
 from eventwright.tools.offline_model import OfflineModel
 from eventwright.tools.providers import Providers
@@ -61,6 +64,10 @@ class Simulation:
     async def reviews(self) -> list[Review]:
         """What people are asked, oldest first."""
         return await self.engine.store.reviews(state=ReviewState.OPEN, run_ids=[self.run_id])
+
+    async def waiting_for(self) -> list[WaitingFor]:
+        """What the run waits for: events from outside, times."""
+        return (await waiting_for(self.engine.store, [self.run_id]))[self.run_id]
 
     async def journal(self) -> list[JournalEntry]:
         """Everything that happened."""
@@ -120,8 +127,27 @@ class Simulation:
         await self.engine.decide(review_id, decision)
         return await self.go_on()
 
+    async def send(self, type: str, data: Any, **attributes: Any) -> Run:
+        """Let an event come in that the run may wait for, and let the run go on.
+
+        Args:
+            type: of the event.
+            data: its payload, in the newest version that the workflow's triggers know.
+            attributes: others of `Event`: `id`, `source`, `subject`, ...
+
+        Raises:
+            EventRefused: the payload does not fit.
+        """
+        run = await self.run()
+        workflow = self.engine.workflows.get(run.workflow, run.version)
+        known = [list(trigger.payload)[-1] for trigger in workflow.triggers if trigger.type == type and trigger.payload]
+        given = {"id": new_id("simulated"), "source": "/simulation", "version": known[0] if known else "1"}
+        await self.engine.receive(Event(**given | attributes, type=type, data=data))
+        return await self.go_on()
+
     async def go_on(self) -> Run:
-        """Let the run go on until it ends, fails, or only a person can help; time passes by itself while it waits."""
+        """Let the run go on until it ends, fails, or only a person or an event from outside can help; time passes by
+        itself while it waits for nothing else."""
         while True:
             await self.engine.tick()
             await self.engine.advance(self.run_id)
@@ -129,12 +155,28 @@ class Simulation:
             # A run that asks may go on without an answer when a time comes, but that time shall not pass by itself.
             if run.state in FINAL or run.state is RunState.FAILED or run.due_at is None or run.asks:
                 return run
+            # Nor shall that of one that waits for an event, which may still be sent.
+            if run.due_at > self.clock() and any(waits.types for waits in await self.waiting_for()):
+                return run
             self.clock.pass_until(run.due_at)
 
-    async def pass_time(self, span: timedelta) -> Run:
-        """Let time pass, with the deadlines in it."""
-        self.clock.pass_until(self.clock() + span)
+    async def pass_time(self, span: timedelta | None = None) -> Run:
+        """Let time pass, with whatever comes due in it, one after the other; by default until the next thing does."""
+        end = None if span is None else self.clock() + span
+        run = await self.run()
+        while (due := await self._next_due(run)) is not None and (end is None or due <= end):
+            self.clock.pass_until(due)
+            run = await self.go_on()
+            if end is None:
+                return run
+        if end is not None:
+            self.clock.pass_until(end)
         return await self.go_on()
+
+    async def _next_due(self, run: Run) -> datetime | None:
+        """When the run goes on by itself, or the time to answer one of its questions is over."""
+        times = [run.due_at, *(review.deadline for review in await self.reviews())]
+        return min((time for time in times if time is not None and time > self.clock()), default=None)
 
 
 class SimulatedClock:
@@ -153,7 +195,10 @@ class SimulatedClock:
 
 @asynccontextmanager
 async def simulator(
-    *workflows: Workflow, resources: Sequence[object] = (), database_url: str | None = None
+    *workflows: Workflow,
+    resources: Sequence[object] = (),
+    database_url: str | None = None,
+    roles: Mapping[str, Sequence[str]] | None = None,
 ) -> AsyncIterator[tuple[Engine, SimulatedClock]]:
     """An engine for simulations, on a database of its own that is gone afterwards.
 
@@ -161,6 +206,7 @@ async def simulator(
         workflows: what may be started.
         resources: clients for tools; without a chat model (or `Models`) among them the offline model answers.
         database_url: an empty or migrated database to use instead; it is kept.
+        roles: who has which role, by role.
     """
     async with AsyncExitStack() as stack:
         if database_url is None:
@@ -178,14 +224,17 @@ async def simulator(
         await stack.enter_async_context(tracing_to_langsmith(leaving_redaction(declared, secrets)))
         redact = journal_redaction(declared, secrets)
         store = await stack.enter_async_context(Store.open(database_url, clock=clock, redact=redact))
-        yield Engine(store, declared, Runner(store, clients), worker="simulation"), clock
+        held = Roles.of(roles or {})
+        yield Engine(store, declared, Runner(store, clients), worker="simulation", roles=held), clock
 
 
 class Simulating:
     """A simulation that is about to begin: `await` it, or enter it with `async with` to have it closed at the end."""
 
-    def __init__(self, workflow: Workflow, event: Event, resources: Sequence[object]) -> None:
-        self._workflow, self._event, self._resources = workflow, event, resources
+    def __init__(
+        self, workflow: Workflow, event: Event, resources: Sequence[object], roles: Mapping[str, Sequence[str]] | None
+    ) -> None:
+        self._workflow, self._event, self._resources, self._roles = workflow, event, resources, roles
         self._simulation: Simulation | None = None
 
     def __await__(self) -> Generator[Any, None, Simulation]:
@@ -201,7 +250,8 @@ class Simulating:
 
     async def _begin(self) -> Simulation:
         async with AsyncExitStack() as stack:
-            engine, clock = await stack.enter_async_context(simulator(self._workflow, resources=self._resources))
+            simulating = simulator(self._workflow, resources=self._resources, roles=self._roles)
+            engine, clock = await stack.enter_async_context(simulating)
             receipt = await engine.fire(self._event)
             if not receipt.runs:
                 raise LookupError(f"no trigger of {self._workflow!r} is meant for events of type {self._event.type!r}")
@@ -211,13 +261,21 @@ class Simulating:
         return simulation
 
 
-def simulate(workflow: Workflow, event: Event | Mapping[str, Any], *, resources: Sequence[object] = ()) -> Simulating:
+def simulate(
+    workflow: Workflow,
+    event: Event | Mapping[str, Any],
+    *,
+    resources: Sequence[object] = (),
+    roles: Mapping[str, Sequence[str]] | None = None,
+) -> Simulating:
     """Start a run of `workflow` for `event` here, and let it go on until it ends or asks.
 
     Args:
         workflow: what to run; unchanged, the same object that is deployed.
-        event: an Event, or just its payload, for the workflow's first trigger and the newest payload version.
+        event: an Event, or just its payload, for the first trigger that starts the workflow and the newest payload
+            version.
         resources: clients for tools, for example `Mailer(url)`; without a chat model the offline model answers.
+        roles: who has which role, where a review asks for one: `{"sales-manager": ["mona"]}`.
 
     Returns:
         `await` it for a `Simulation` (close it when you are done), or use it as `async with simulate(...) as run`.
@@ -227,7 +285,9 @@ def simulate(workflow: Workflow, event: Event | Mapping[str, Any], *, resources:
         LookupError: no trigger of the workflow is meant for this event.
     """
     if not isinstance(event, Event):
-        trigger = workflow.triggers[0]
+        trigger = next((one for one in workflow.triggers if not isinstance(one, Continues)), None)
+        if trigger is None:
+            raise LookupError(f"no trigger of {workflow!r} starts a run; it has none but Continues")
         tick = trigger.firing(datetime.now(UTC)).data if isinstance(trigger, Every) else {}
         event = Event(
             id=new_id("simulated"),
@@ -236,4 +296,4 @@ def simulate(workflow: Workflow, event: Event | Mapping[str, Any], *, resources:
             data={**tick, **event},
             version=list(trigger.payload)[-1] if trigger.payload else "1",
         )
-    return Simulating(workflow, event, resources)
+    return Simulating(workflow, event, resources, roles)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from eventwright.graphs.waiting import Continues
 from eventwright.graphs.workflow import On, Workflow
 from eventwright.guardrails.detectors import Detector
 from eventwright.guardrails.policy import DeadLetter, Policy, ReviewRequest
@@ -133,6 +134,8 @@ def _how(asked: ReviewRequest) -> Iterator[str]:
         yield f"asked: {asked.question}"
     if asked.approvers:
         yield f"only {', '.join(asked.approvers)}"
+    if asked.roles:
+        yield f"only in the role {' and '.join(asked.roles)}"
     if asked.allowed:
         yield f"may {', '.join(asked.allowed)}"
     if asked.deadline is not None:
@@ -249,7 +252,8 @@ _TELLING: Mapping[Facet, Callable[[Policy], Iterator[str]]] = {
 
 
 def _event(trigger: On) -> str:
-    return f"{trigger.type}: {'our own, trusted' if trigger.trusted else 'untrusted'}"
+    whose = "our own, trusted" if trigger.trusted else "untrusted"
+    return f"{trigger.type}{' (goes on with a run)' if isinstance(trigger, Continues) else ''}: {whose}"
 
 
 def _kinds(detectors: Sequence[Detector]) -> str:

@@ -11,7 +11,7 @@ from langgraph.types import Interrupt, StateSnapshot
 
 from eventwright.graphs.handover import HandOver, is_mark
 from eventwright.graphs.questions import resume_value
-from eventwright.graphs.twin import outage_of, postponed_until
+from eventwright.graphs.twin import is_wait, outage_of, postponed_until
 from eventwright.graphs.workflow import Workflow
 from eventwright.guardrails.segment import ANY, Segment
 from eventwright.guardrails.verdicts import Outage
@@ -61,7 +61,7 @@ class Head:
 
 
 def _asks(interrupt: Interrupt[Any]) -> bool:
-    return postponed_until(interrupt) is None and not is_mark(interrupt)
+    return postponed_until(interrupt) is None and not is_mark(interrupt) and not is_wait(interrupt)
 
 
 def relabel(segment: Segment, head: Head | None) -> None:
@@ -102,14 +102,18 @@ def hand_over_of(
     elsewhere = [task for task in head.snapshot.tasks if workflow.lane_of(task.name) not in (None, *served)]
     pauses = {task.id: tuple(item for item in task.interrupts if not is_mark(item)) for task in elsewhere}
     silent = unanswered(head.interrupts, segment)
-    return HandOver(served, pauses, [task for task, standing in pauses.items() if _waits(standing, silent, now)])
+    resting = [task for task, standing in pauses.items() if _waits(standing, silent, segment, now)]
+    return HandOver(served, pauses, resting)
 
 
-def _waits(pauses: Collection[Interrupt[Any]], silent: Collection[str], now: datetime | None) -> bool:
+def _waits(
+    pauses: Collection[Interrupt[Any]], silent: Collection[str], segment: Segment, now: datetime | None
+) -> bool:
     """Whether nothing has come yet that a task with these pauses would go on with."""
     times = [until for item in pauses if (until := postponed_until(item)) is not None]
     due = [until for until in times if now is not None and until <= now]
-    return not due and (bool(times) or any(item.id in silent for item in pauses))
+    waits = [segment.waits.is_open(item.id) for item in pauses if is_wait(item)]
+    return not due and all(waits) and (bool(times or waits) or any(item.id in silent for item in pauses))
 
 
 def unanswered(pending: Collection[str], segment: Segment) -> set[str]:
@@ -125,11 +129,14 @@ def unanswered(pending: Collection[str], segment: Segment) -> set[str]:
 
 def everybody_waits(head: Head, segment: Segment) -> bool:
     """Whether there is nothing to do: the graph is at its end, or only tasks are left that wait for a person who has
-    not answered, and for nothing else. Tasks that are all done are not nothing: a worker died before the checkpoint
-    that takes them in."""
+    not answered, or an event that has not come, and for nothing else. Tasks that are all done are not nothing: a worker
+    died before the checkpoint that takes them in."""
     silent = unanswered(head.interrupts, segment)
     tasks = head.snapshot.tasks
-    asking = [task for task in tasks if any(item.id in silent for item in task.interrupts)]
-    waiting = [task for task in asking if not any(map(postponed_until, task.interrupts))]
+    waiting = [
+        task
+        for task in tasks
+        if not any(map(postponed_until, task.interrupts)) and _waits(task.interrupts, silent, segment, None)
+    ]
     done = [task for task in tasks if not task.interrupts and task.result is not None]
     return not tasks or (bool(waiting) and len(waiting) + len(done) == len(tasks))

@@ -78,6 +78,11 @@ async def draft(material: str, *, instructions: str = "Write a short, polite rep
     return await ask(Question(purpose="draft", instructions=instructions, material=material, schema=schema))
 
 
+async def extract(text: str, schema: dict[str, Any], *, instructions: str = "What does the text say?") -> Judgement:
+    """Fields that stand in a text. The value fits the JSON schema; whether it is true is for code to check."""
+    return await ask(Question(purpose="extract", instructions=instructions, material=text, schema=schema))
+
+
 async def _pick(purpose: str, text: str, options: Sequence[str], instructions: str) -> Judgement:
     if not options:
         raise ValueError(f"{purpose} needs at least one option")

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from eventwright.runs.records import Review, Visit
 from eventwright.runs.states import Outcome, Reason
+from eventwright.runs.waits import Wait
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Asks:
 
 @dataclass(frozen=True)
 class Waits:
-    """The run rests until an outside event or this time comes.
+    """The run rests until an outside event or this time comes; the times of its waits are written with them.
 
     Where it is a provider that it waits for, `why` says so.
     """
@@ -60,6 +61,15 @@ class Failed:
 SegmentOutcome = Finished | Asks | Waits | Yields | Failed
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """What the run waits for when a segment ends, new waits among it, and open waits that it does not come to any more,
+    by id."""
+
+    standing: Sequence[Wait] = ()
+    dropped: Sequence[str] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """The outcome of a segment and what it leaves to be written in the same transaction."""
@@ -73,7 +83,9 @@ class Report:
     superseded: Sequence[str] = ()
     #: (review, interrupt): a question that stands somewhere else after a migration.
     rebound: Sequence[tuple[str, str]] = ()
-    #: Visits whose count of failures changed.
+    #: None if it has never waited, or nothing is known of that.
+    waiting: Waiting | None = None
+    #: Visits whose count of failures changed, and those in which waits stand.
     visits: Sequence[Visit] = ()
     #: Effects, by key, that nodes have seen fail and that are tried anew.
     forgotten: Sequence[str] = ()

@@ -15,6 +15,7 @@ def got_on(before: Head | None, after: Head | None, history: History, segment: S
         _stands(before) != _stands(after)
         or segment.effects != history.effects
         or list(segment.reviews.values()) != list(history.reviews)
+        or segment.waits.changed
     )
 
 

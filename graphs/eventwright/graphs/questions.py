@@ -13,8 +13,10 @@ from langgraph.types import Interrupt
 from pydantic_core import to_jsonable_python
 
 from eventwright.guardrails.middleware import ANSWERS, Asked
+from eventwright.runs.errors import storable
 from eventwright.runs.event import digest_of, new_id
 from eventwright.runs.records import Decision, DecisionType, Review, ReviewKind, Run
+from eventwright.runs.roles import role_names
 
 #: What begins the mark that stands in a review for the id of an interrupt that is asked anew: its run was moved to
 #: another graph, in the middle of the superstep whose number ends the mark.
@@ -59,6 +61,8 @@ def review_of(interrupt: Interrupt[Any], run: Run, node: str) -> Review:
             "arguments": fields.get("arguments"),
             "allowed": _plain_answers(fields, schema),
         }
+    # Nobody's text is a reason for the database to refuse the question.
+    about["question"] = storable(about["question"])
     kind = ReviewKind.MISSING_DATA if fields.get("kind") == "missing_data" else ReviewKind.QUESTION
     return Review(
         id=new_id("rev"),
@@ -70,6 +74,7 @@ def review_of(interrupt: Interrupt[Any], run: Run, node: str) -> Review:
         # What the author shows may come from anybody; by the other names we find what was asked.
         evidence=dict(fields.get("evidence") or {}) | {"asked": value, "event": run.event.data} | evidence,
         response_schema=schema,
+        rule={"roles": list(role_names(fields["roles"]))} if fields.get("roles") else None,
         interrupt_id=interrupt.id,
         **about,
     )

@@ -33,10 +33,11 @@ from eventwright.graphs.head import (
     unanswered,
 )
 from eventwright.graphs.labels import written
-from eventwright.graphs.outcomes import Asks, Failed, Finished, Report, SegmentOutcome, Waits, Yields
+from eventwright.graphs.outcomes import Asks, Failed, Finished, Report, SegmentOutcome, Waiting, Waits, Yields
 from eventwright.graphs.progress import got_on
 from eventwright.graphs.questions import review_of
 from eventwright.graphs.twin import ReplayDiffers, current_segment, guarded_twin, leaves, locate
+from eventwright.graphs.waiting import Continues, continuation, declared_events
 from eventwright.graphs.workflow import Workflow
 from eventwright.guardrails.judging import FALLBACK
 from eventwright.guardrails.segment import NodeFailure, Segment, Setting
@@ -47,6 +48,7 @@ from eventwright.runs.errors import EventwrightError, LeaseLost, StoreUnavailabl
 from eventwright.runs.records import DecisionType, EffectState, Lease, Review, ReviewKind, Run, Visit
 from eventwright.runs.states import Outcome, Reason
 from eventwright.runs.store import History, Store
+from eventwright.runs.waits import late_input, waits_of
 from eventwright.tools.contract import NotDone, Permanent, Resources, ToolClass, Unusable
 from eventwright.tools.model_tool import ask_model
 from eventwright.tools.secrets import Secrets
@@ -128,6 +130,7 @@ class Runner:
             words = f"the trigger's requester failed: {type(wrong).__name__}: {wrong}"
             return Report(outcome=Failed(Reason.NOT_RETRYABLE, words))
         segment = Segment.begin(run, lease, self._store, self._resources, history, locate, setting)
+        await self._time_out(segment)
         graph, config = self.graph(workflow), _config(run, workflow)
         self.saver.lease(run.thread_id, lease, fresh=fresh, beside={LABELS: segment.labels})
         try:
@@ -156,6 +159,14 @@ class Runner:
         handed_to = next(iter(hand_over.wanted), None) if hand_over is not None else None
         report = await self._report(after, segment, workflow, error, handed_to)
         return replace(report, got_on=got_on(before, after, history, segment))
+
+    async def _time_out(self, segment: Segment) -> None:
+        """End the waits whose time has come, unless an event was faster."""
+        deadline = segment.waits.deadline
+        if deadline is not None and deadline <= await self._store.now():
+            async with self._store.write(segment.lease) as tx:
+                tx.time_out_waits(segment.run.id, actor=segment.lease.worker)
+            segment.waits.learn(await waits_of(self._store, segment.run.id))
 
     async def _head(
         self, graph: CompiledStateGraph[Any, Any, Any, Any], config: RunnableConfig, saved: CheckpointTuple | None
@@ -199,7 +210,7 @@ class Runner:
         token = current_segment.set(segment)
         try:
             resume: Command[Any] | None = Command(resume=given) if given else None
-            start: Any = _input(workflow, segment) if head is None else resume
+            start: Any = await self._input(workflow, segment) if head is None else resume
             with handing_over(hand_over):
                 await graph.ainvoke(start, config, durability="sync", control=stop.control)
         except Exception as error:  # noqa: BLE001 - a node may raise anything; what it means is decided in one place
@@ -207,6 +218,20 @@ class Runner:
         finally:
             current_segment.reset(token)
         return None
+
+    async def _input(self, workflow: Workflow, segment: Segment) -> dict[str, Any]:
+        """What the graph starts with. It is untrusted, unless the trigger says that its events are our own."""
+        event = segment.run.event
+        trigger = workflow.trigger(event) or continuation(workflow, event)
+        given: dict[str, Any] | None = None
+        if isinstance(trigger, Continues):
+            given = await late_input(self._store, event.uid, workflow.name)
+        elif trigger is not None:
+            given = trigger.graph_input(event)
+        if trigger is None or given is None:
+            raise LookupError(f"no trigger of {workflow!r} is meant for {event.type!r} any more")
+        segment.label(written(given, frozenset(workflow.graph.channels)), [] if trigger.trusted else [EVENT])
+        return given
 
     # -- how it ended ------------------------------------------------------------------------------------------------
 
@@ -233,7 +258,8 @@ class Runner:
             else:
                 rebound[moved.id] = interrupt_id
         asks = bool(opened or rebound or unanswered(pending, segment))
-        outcome, visits = await self._outcome(after, segment, workflow, error, asks, lane)
+        waiting = Waiting(segment.waits.standing(segment.entered), segment.waits.dropped(segment.entered))
+        outcome, visits = await self._outcome(after, segment, workflow, error, asks, lane, waiting)
         ended = isinstance(outcome, Finished)
         return Report(
             outcome=outcome,
@@ -241,7 +267,8 @@ class Runner:
             applied=[*taken_in(by_interrupt, pending), *passed_over(segment, step)],
             superseded=superseded(segment, pending, rebound, ended),
             rebound=tuple(rebound.items()),
-            visits=visits,
+            waiting=waiting if segment.waits else None,
+            visits=[*visits, *segment.visits_with(waiting.standing)],
             forgotten=[key for key in segment.forgotten if not segment.effects[key].failures],
             seen=decided(segment) - set(rebound),
         )
@@ -254,6 +281,7 @@ class Runner:
         error: Exception | None,
         asks: bool,
         lane: str | None,
+        waiting: Waiting,
     ) -> tuple[SegmentOutcome, list[Visit]]:
         until = None if after is None else after.postponed
         if isinstance(error, GraphDrained):
@@ -270,7 +298,7 @@ class Runner:
         if asks or any(review.id in segment.asked for review in segment.open_reviews()):
             return Asks(until, lane), []
         # Somewhere else it can go on at once, whatever else is waited for.
-        if until is None or lane is not None or after is None:
+        if not (until or waiting.standing) or lane is not None or after is None:
             return Yields(lane or segment.run.lane), []
         outages = [outage for of_node in after.outages.values() for outage in of_node]
         down = " and ".join(sorted({name for outage in outages for name in outage.providers}))
@@ -306,17 +334,6 @@ def _config(run: Run, workflow: Workflow) -> RunnableConfig:
     }
 
 
-def _input(workflow: Workflow, segment: Segment) -> dict[str, Any]:
-    """What the graph starts with. It is untrusted, unless the trigger says that its events are our own."""
-    event = segment.run.event
-    trigger = workflow.trigger(event)
-    if trigger is None:
-        raise LookupError(f"no trigger of {workflow!r} is meant for {event.type!r} any more")
-    given = trigger.graph_input(event)
-    segment.label(written(given, frozenset(workflow.graph.channels)), [] if trigger.trusted else [EVENT])
-    return given
-
-
 def _setting(workflow: Workflow, run: Run, stages: frozenset[Stage], secrets: Secrets) -> Setting:
     trigger = workflow.trigger(run.event)
     named = trigger.requester(run.event) if trigger is not None and trigger.requester is not None else None
@@ -326,6 +343,7 @@ def _setting(workflow: Workflow, run: Run, stages: frozenset[Stage], secrets: Se
         redaction=workflow.redaction.knowing(secrets.literals),
         requesters=tuple(dict.fromkeys(name for name in (run.event.principal, named) if name)),
         stages=stages,
+        continues=declared_events(workflow),
     )
 
 

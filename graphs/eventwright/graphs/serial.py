@@ -43,7 +43,7 @@ def serial_key(key: SerialKey, event: Event, payload: Any) -> str | None:
     if isinstance(key, str):
         found, at = _field(payload, key), key
         if found is None:
-            raise BadKey(event.type, at, "the payload has no such field, but On(key=...) names it")
+            raise BadKey(event.type, at, "the payload has no such field, but its trigger's key= names it")
     else:
         found, at = _called(key, event), key_words(key)
         if found is None:
@@ -61,10 +61,14 @@ def key_words(key: SerialKey) -> str:
     return key if isinstance(key, str) else getattr(key, "__name__", type(key).__name__)
 
 
+def visible(event: Event) -> Event:
+    """The event without hidden characters."""
+    return replace(event, data=clean_value(event.data), subject=clean_value(event.subject))
+
+
 def _called(key: Callable[[Event], str | None], event: Event) -> Any:
-    visible = replace(event, data=clean_value(event.data), subject=clean_value(event.subject))
     try:
-        return key(visible)
+        return key(visible(event))
     except Exception as error:
         raise BadKey(event.type, key_words(key), f"it raised {type(error).__name__}: {error}") from error
 

@@ -149,7 +149,8 @@ def what_wrote(state: TicketState) -> Literal["classify", "set_aside"]:
 
 
 async def set_aside(state: TicketState) -> None:
-    """A program wrote: an absence notice, a newsletter, our own mail come back. Nobody is answered, so no loop begins."""
+    """A program wrote: an absence notice, a newsletter, our own mail. Nobody is answered, so that no loop begins."""
+    await mail.leave_unanswered(state["robot"] or "")
 
 
 async def detect_type(state: TicketState) -> TicketState:
@@ -294,7 +295,10 @@ support = Workflow(
     version="1",
     graph=graph,
     description="answers customers' messages, and gives money back within limits",
-    triggers=[On("ticket.created", payload={"1": Ticket, "2": TicketWithAmount})],
+    triggers=[
+        On("ticket.created", payload={"1": Ticket, "2": TicketWithAmount}),
+        On("mail.received", payload={"1": Letter}, input=ticket_of),
+    ],
     budgets=[Budget("calls", 60)],
     exceptions=Exceptions(
         missing_data="Without an address the front desk names the sender; without a clear amount the reply asks for it.",
@@ -306,6 +310,7 @@ support = Workflow(
         partial_completion="What was done stays done and is not repeated; a mail that may have left asks a person.",
     ),
     policies={
+        "set_aside": Policy(tools=[mail.leave_unanswered]),
         "classify": Policy(
             min_confidence=0.80, otherwise=review("Which kind of ticket is this?"), retries=3, fallback="other"
         ),

@@ -39,10 +39,12 @@ from eventwright.guardrails.gate import Gate
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.segment import NodeFailure, Segment
 from eventwright.guardrails.verdicts import Nondeterministic, Outage, Paused, Postponed
+from eventwright.guardrails.waiting import Awaiting
 from eventwright.runs.checkpoints import ERROR, CheckpointSaver
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.event import new_id
 from eventwright.runs.failpoints import Failpoint, failpoint
+from eventwright.runs.waits import PREFIX, Wait
 from eventwright.tools.contract import current_gate
 
 #: The segment that runs here; set by the runner, inherited by every task and thread that LangGraph starts.
@@ -234,13 +236,34 @@ def _signals() -> Iterator[None]:
         differs = next((signal for signal in signals if isinstance(signal, Nondeterministic)), None)
         if differs is not None:
             raise ReplayDiffers(str(differs)) from None
-        pauses = tuple(_pause(signal) for signal in signals if isinstance(signal, Paused | Postponed))
+        pauses = [_pause(signal) for signal in signals if isinstance(signal, Paused | Postponed)]
         if not pauses:
             raise
-        raise GraphInterrupt(pauses) from None
+        # Of waits that were gathered, only the first is raised; the task rests until any of them is over.
+        pauses += map(_wait, _waits_here())
+        raise GraphInterrupt(tuple({pause.id: pause for pause in pauses}.values())) from None
+
+
+def _waits_here() -> list[Wait]:
+    """The open waits that the code at this place has come to."""
+    segment, place = current_segment.get(), locate()
+    if segment is None or place not in segment.visits:
+        return []
+    return segment.waits.at_visit(segment.visits[place].visit)
+
+
+def _wait(wait: Wait) -> Interrupt[Any]:
+    return Interrupt(value={"wait": wait.id}, id=wait.id)
+
+
+def is_wait(interrupt: Interrupt[Any]) -> bool:
+    """Whether an event, or a time, is waited for there that is written as a wait of the run."""
+    return interrupt.id.startswith(PREFIX)
 
 
 def _pause(signal: Paused | Postponed) -> Interrupt[Any]:
+    if isinstance(signal, Awaiting):
+        return _wait(signal.wait)
     if isinstance(signal, Postponed):
         value: dict[str, Any] = {POSTPONED: signal.until.isoformat()}
         if signal.outage is not None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from eventwright.graphs.exceptions import Exceptions
 from eventwright.graphs.fingerprint import Structure, fingerprint_of, structure_of
+from eventwright.graphs.forms import BadForm, Form
 from eventwright.graphs.serial import SerialKey
 from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.policy import Policy
@@ -90,6 +91,7 @@ class On:
         requester: who asked for what the event starts, as far as it says so, beside the one who sent it.
         key: runs of the workflow with the same key go one after the other, in the order in which their events came in:
             a field of the payload, or a function of the event that returns the key, None for no order.
+        form: a page on which people fill the payload in, at `/forms/WORKFLOW/TYPE`.
     """
 
     type: str
@@ -99,15 +101,21 @@ class On:
     trusted: bool = False
     requester: Callable[[Event], str | None] | None = None
     key: SerialKey | None = None
+    form: Form | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         field = self.key.partition(".")[0] if isinstance(self.key, str) else None
         for version, model in self.payload.items() if field is not None else ():
             if field not in model.model_fields and model.model_config.get("extra") != "allow":
                 raise BadWorkflow(
-                    f"{type(self).__name__}({self.type!r}, key={self.key!r}): the payload of version {version!r} has no field {field!r}; "
-                    f"its fields are: {', '.join(model.model_fields)}"
+                    f"{type(self).__name__}({self.type!r}, key={self.key!r}): the payload of version {version!r} has "
+                    f"no field {field!r}; its fields are: {', '.join(model.model_fields)}"
                 )
+        try:
+            if self.form is not None:
+                self.form.inputs(self.payload)
+        except BadForm as error:
+            raise BadWorkflow(f"{type(self).__name__}({self.type!r}, form=...): {error}") from error
 
     def bound(self, workflow: str) -> On:
         """This trigger as one of the workflow of that name."""

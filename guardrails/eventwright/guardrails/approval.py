@@ -9,6 +9,7 @@ from typing import Any
 
 from eventwright.guardrails.policy import Policy, ReviewRequest
 from eventwright.guardrails.request import Request
+from eventwright.guardrails.roles import roles_for
 from eventwright.guardrails.verdicts import Stage, Verdict
 from eventwright.runs.event import new_id
 from eventwright.runs.records import DecisionType, Review, ReviewKind, ReviewState, Run
@@ -25,19 +26,20 @@ def approval_reviews(
 
     Args:
         asks: the verdicts that ask; the first names the rule.
-        barred: who may not be among several people.
+        barred: who may not be among several people, nor be the one in a role.
         exact: whether the call can only be taken or left.
     """
     how = request.policy.approval
-    if any(verdict.stage is not Stage.APPROVAL for verdict in asks):
-        # A deadline is nobody: it says yes to what the author's own rule asks at most.
+    roles = roles_for(request.policy, asks)
+    if roles or any(verdict.stage is not Stage.APPROVAL for verdict in asks):
+        # A deadline is nobody: it says yes to what the author's own rule asks of anybody at most.
         how = replace(how, default="reject")
     people = max(how.people, *(verdict.people for verdict in asks))
     reason = "; ".join(verdict.reason for verdict in asks)
     offered = how.allowed or (*_EXACT, DecisionType.EDIT)
     return [
         Review(
-            **_asked(run, request.node, how, asks[0], now),
+            **_asked(run, request.node, how, asks[0], now, roles),
             kind=ReviewKind.APPROVAL,
             question=how.question or f"{request.tool.description} Approve? ({reason})",
             allowed=tuple(answer for answer in DecisionType if answer in (_EXACT if exact else offered)),
@@ -52,7 +54,7 @@ def approval_reviews(
             response_schema=request.tool.arguments.model_json_schema(),
             people=people,
             approvers=how.approvers,
-            barred=tuple(barred) if people > 1 else (),
+            barred=tuple(barred) if people > 1 or roles else (),
         )
         for _ in range(people)
     ]
@@ -75,7 +77,7 @@ def low_confidence_review(
 ) -> Review:
     """The question that the model could not answer well enough, with its guess."""
     return Review(
-        **_asked(run, node, policy.otherwise, verdict, now),
+        **_asked(run, node, policy.otherwise, verdict, now, policy.otherwise.roles),
         kind=ReviewKind.LOW_CONFIDENCE,
         question=policy.otherwise.question or f"{question.instructions} ({verdict.reason})",
         allowed=policy.otherwise.allowed or (DecisionType.APPROVE, DecisionType.RESPOND, DecisionType.REJECT),
@@ -96,7 +98,9 @@ def said_no(review: Review) -> bool:
     return review.decision is not None and review.decision.type is DecisionType.REJECT
 
 
-def _asked(run: Run, node: str, request: ReviewRequest, verdict: Verdict, now: datetime) -> dict[str, Any]:
+def _asked(
+    run: Run, node: str, request: ReviewRequest, verdict: Verdict, now: datetime, roles: Sequence[str]
+) -> dict[str, Any]:
     deadline = None if request.deadline is None else now + request.deadline
     return {
         "id": new_id("rev"),
@@ -105,5 +109,5 @@ def _asked(run: Run, node: str, request: ReviewRequest, verdict: Verdict, now: d
         "node": node,
         "deadline": deadline,
         "default": None if deadline is None else {"type": request.default},
-        "rule": verdict.as_json(),
+        "rule": verdict.as_json() | ({"roles": list(roles)} if roles else {}),
     }

@@ -19,6 +19,7 @@ from eventwright.guardrails.failures import again
 from eventwright.guardrails.outages import or_wait
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.request import Request, brief, outgoing, read, take_as_given, validate
+from eventwright.guardrails.roles import counts_as_approved
 from eventwright.guardrails.rules import Facts
 from eventwright.guardrails.segment import Segment
 from eventwright.guardrails.verdicts import (
@@ -179,7 +180,7 @@ class Gate:
         return self.segment.visit(self.node).place
 
     async def _called(self, tool: Tool, raw: Mapping[str, Any], ordinal: str | None) -> Any:
-        visit, ordinal = self._enter(tool, ordinal)
+        visit, ordinal = self.enter(tool.name, ordinal)
         if self._on(Stage.CAPABILITY):
             await self._heed(tool, stages.capability(self.policy, self.node, tool))
         request = await self._validated(tool, raw, visit, ordinal)
@@ -220,14 +221,14 @@ class Gate:
         request.validated = validated
         return request
 
-    def _enter(self, tool: Tool, ordinal: str | None) -> tuple[Visit, str]:
+    def enter(self, name: str, ordinal: str | None = None) -> tuple[Visit, str]:
+        """The visit in which a call of this name is about to be made, and its ordinal there. Raises OutsideGate."""
         if self.closed:
-            raise OutsideGate(tool.name)
+            raise OutsideGate(name)
         visit = self.segment.visit(self.node)
         if ordinal is None:
-            counter = (visit.visit, tool.name)
-            self._ordinals[counter] = self._ordinals.get(counter, -1) + 1
-            ordinal = str(self._ordinals[counter])
+            ordinal = str(self._ordinals.get((visit.visit, name), -1) + 1)
+            self._ordinals[visit.visit, name] = int(ordinal)
         return visit, ordinal
 
     def count_anew(self) -> None:
@@ -275,7 +276,7 @@ class Gate:
 
     # -- whether it may be made --------------------------------------------------------------------------------------
 
-    async def _permitted(self, request: Request, *, editors: Sequence[str] = ()) -> Request:
+    async def _permitted(self, request: Request, *, editors: Sequence[str] = (), held: Sequence[str] = ()) -> Request:
         """The request as every stage, and every person who was asked, lets it pass; raises Denied, Paused or Rejected.
 
         Reviews about this very call decide, whatever the approval rule would say by now: it is not looked at again.
@@ -293,10 +294,9 @@ class Gate:
         if reviews:
             return await self._decided(request, reviews, editors)
         asks = [verdict for verdict in verdicts if verdict.kind is VerdictKind.ASK]
-        if editors and all(verdict.people == 1 for verdict in asks) and request.policy.approval.people == 1:
+        if editors and counts_as_approved(request.policy, asks, held):
             return request
-        people = max([request.policy.approval.people, *(verdict.people for verdict in asks)])
-        if asks and not (people == 1 and self.segment.approved_by_middleware(request)):
+        if asks and not (counts_as_approved(request.policy, asks, ()) and self.segment.approved_by_middleware(request)):
             await self.ask(request, asks, barred=editors)
         return request
 
@@ -343,7 +343,7 @@ class Gate:
         if edited.digest == request.digest:
             text = canonical([edited.arguments, "edited", review.id])
             edited = replace(edited, digest=self.segment.digest(self.node, request.tool.name, text))
-        permitted = await self._permitted(edited, editors=editors)
+        permitted = await self._permitted(edited, editors=editors, held=review.roles)
         permitted.verdicts.append(allow(Stage.APPROVAL, "decision", f"edited by {editors[-1]}"))
         return replace(permitted, reviews=(review, *permitted.reviews))
 

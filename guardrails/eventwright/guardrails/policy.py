@@ -17,6 +17,7 @@ from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.rules import ArgumentRule, Rule, Test, as_rule
 from eventwright.guardrails.text import host_name
 from eventwright.runs.records import DecisionType
+from eventwright.runs.roles import role_names
 from eventwright.runs.states import Documented
 from eventwright.tools.contract import Role, Tool
 
@@ -42,6 +43,8 @@ class ReviewRequest:
     people: int = 1
     #: Who may decide; everybody if empty.
     approvers: tuple[str, ...] = ()
+    #: The roles that whoever decides must have, every one.
+    roles: tuple[str, ...] = ()
 
 
 def review(
@@ -52,6 +55,7 @@ def review(
     allowed: Sequence[str] = (),
     people: int = 1,
     approvers: Sequence[str] = (),
+    roles: Sequence[str] = (),
 ) -> ReviewRequest:
     """How a person is asked, for a policy.
 
@@ -63,6 +67,8 @@ def review(
         people: how many different people must agree; with two or more, neither who asked for the call nor who edited
             it is one of them.
         approvers: who may decide, by the name of their principal; everybody if empty.
+        roles: the roles that whoever decides must have, every one (EVENTWRIGHT_ROLES says who has them); then neither
+            who asked for the call nor who edited it may approve it.
 
     Raises:
         ValueError: nobody could ever give the answer that is asked for.
@@ -72,6 +78,8 @@ def review(
         raise ValueError(f"people counts those who must agree, it cannot be {people!r}")
     if people > 1 and default == "approve" and deadline is not None:
         raise ValueError("a deadline is nobody: where several people must agree, it can only reject")
+    if roles and default == "approve" and deadline is not None:
+        raise ValueError("a deadline has no role: where one is asked for, it can only reject")
     return ReviewRequest(
         question=question,
         deadline=deadline,
@@ -79,6 +87,7 @@ def review(
         allowed=answers,
         people=people,
         approvers=tuple(approvers),
+        roles=role_names(roles),
     )
 
 

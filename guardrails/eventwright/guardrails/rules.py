@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from eventwright.runs.roles import role_names
 from eventwright.tools.contract import Tool
 
 # -- argument rules --------------------------------------------------------------------------------------------------
@@ -157,10 +158,14 @@ def _same(value: Any, wanted: Any) -> bool:
 
 @dataclass(frozen=True)
 class Ask:
-    """What an approval rule returns to have a call approved: why, and by how many people."""
+    """What an approval rule returns to have a call approved: why, by how many people, and in which role."""
 
     reason: str
     people: int = 1
+    role: str | None = None
+
+    def __post_init__(self) -> None:
+        role_names([self.role] if self.role is not None else [])
 
 
 #: A rule's test, of the validated arguments and, if it takes two, of the run's `Facts`: False when nobody need be

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from eventwright.guardrails.redaction import Redaction
 from eventwright.guardrails.request import Request, bound_to, call_digest
 from eventwright.guardrails.rules import Record
 from eventwright.guardrails.verdicts import Outage, Stage
+from eventwright.guardrails.waiting import Waits
 from eventwright.runs.event import digest_of
 from eventwright.runs.records import (
     Decision,
@@ -27,6 +28,7 @@ from eventwright.runs.records import (
     person,
 )
 from eventwright.runs.store import History, Store
+from eventwright.runs.waits import Wait
 from eventwright.tools.contract import MODELS, Resources
 
 #: How long a write may go on when its node was stopped (its time was up, a node beside it failed), in seconds.
@@ -56,6 +58,8 @@ class Segment:
     locate: Callable[[], str]
     #: What of the workflow concerns every gate.
     setting: Setting = field(default_factory=lambda: Setting())
+    #: What it waits for, or has waited for.
+    waits: Waits = field(default_factory=lambda: Waits(()))
     #: The channels of the graph that hold untrusted data, each with where that came from; ANY stands for all of them.
     #: They only become more. Our saver keeps them beside every checkpoint.
     labels: dict[str, list[str]] = field(default_factory=dict)
@@ -103,6 +107,7 @@ class Segment:
             reviews={review.id: review for review in history.reviews},
             locate=locate,
             setting=setting,
+            waits=Waits(history.waits, setting.continues),
         )
 
     def visit(self, node: str, place: str | None = None) -> Visit:
@@ -114,6 +119,11 @@ class Segment:
             visit = Visit(run_id=self.run.id, node=node, visit=number, place=place)
             self.visits[place] = visit
         return visit
+
+    def visits_with(self, waits: Iterable[Wait]) -> list[Visit]:
+        """The visits in which these waits stand."""
+        numbers = {wait.visit for wait in waits}
+        return [visit for visit in self.visits.values() if visit.visit in numbers]
 
     def digest(self, node: str, tool: str, arguments: bytes) -> str:
         """What an approval of a call with these arguments (canonical JSON) is bound to."""
@@ -233,10 +243,10 @@ class Segment:
             self.labels[channel] = list(dict.fromkeys((*self.labels.get(channel, ()), *sources)))[:MOST_SOURCES]
 
     def untrusted_results(self, visits: Collection[int] | None = None) -> list[str]:
-        """The tools whose untrusted results, or errors, the run or some of its visits have seen."""
+        """The tools whose untrusted results, or errors, the run or some of its visits have seen; the events too."""
         effects = [effect for effect in self.effects.values() if visits is None or effect.visit in visits]
         tools = {effect.tool for effect in effects if effect.tool not in MODELS}
-        return sorted(tools - self.setting.trusted_tools)
+        return sorted(tools - self.setting.trusted_tools | self.waits.heard(visits))
 
     def records(self) -> Iterable[Record]:
         """What argument rules may rely on: what trusted tools returned, and what people wrote or approved."""
@@ -280,6 +290,7 @@ class Setting:
         redaction: what is taken out of texts.
         requesters: who asked for what the run does; never among several people who approve it.
         stages: those that are on; all of them, except in tests.
+        continues: the types of events that go on with runs of the workflow, and whether they are our own.
     """
 
     trusted_tools: frozenset[str] = frozenset()
@@ -287,6 +298,7 @@ class Setting:
     redaction: Redaction = field(default_factory=Redaction)
     requesters: tuple[str, ...] = ()
     stages: frozenset[Stage] = frozenset(Stage)
+    continues: Mapping[str, bool] = field(default_factory=dict)
 
 
 def _among(channel: str, channels: Collection[str] | None) -> bool:

@@ -104,14 +104,14 @@ def approval(request: Request) -> Verdict:
     rule = request.policy.rule_for(request.tool)
     if rule is None:
         return allow(Stage.APPROVAL, "none", "no rule asks for a person")
-    people = 1
+    people, role = 1, None
     try:
         ask = rule.asks(request.validated, request.facts)
     except Exception as error:  # noqa: BLE001 - the author's rule may raise anything, and anything means no
         kind, reason = VerdictKind.DENY, f"the rule failed: {type(error).__name__}: {error}"
     else:
         kind = VerdictKind.ALLOW if ask is None else VerdictKind.ASK
-        reason, people = ("", 1) if ask is None else (ask.reason, ask.people)
+        reason, people, role = ("", 1, None) if ask is None else (ask.reason, ask.people, ask.role)
     return Verdict(
         kind=kind,
         stage=Stage.APPROVAL,
@@ -120,6 +120,7 @@ def approval(request: Request) -> Verdict:
         reason=reason,
         inputs=request.arguments,
         people=people,
+        role=role,
     )
 
 

@@ -44,9 +44,12 @@ class Verdict:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     #: How many people it asks for, if it asks.
     people: int = 1
+    #: The role that they must have, if it asks for one.
+    role: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The verdict as the journal keeps it."""
+        role = {} if self.role is None else {"role": self.role}
         return {
             "stage": self.stage,
             "verdict": self.kind,
@@ -54,6 +57,7 @@ class Verdict:
             "version": self.version,
             "reason": self.reason,
             "inputs": dict(self.inputs),
+            **role,
         }
 
 

@@ -16,7 +16,8 @@ from eventwright.graphs.outcomes import Failed, Finished, Report
 from eventwright.graphs.workflow import UnknownWorkflow, Workflows
 from eventwright.guardrails.policy import DeadLetter
 from eventwright.guardrails.request import brief, validate
-from eventwright.queue.intake import DEAD_LETTER, OWN_SOURCE, new_run
+from eventwright.queue.intake import DEAD_LETTER, OWN_SOURCE
+from eventwright.queue.starting import new_run
 from eventwright.runs.amends import ReadBack
 from eventwright.runs.errors import DuplicateEvent, EventwrightError, UndoRefused
 from eventwright.runs.event import Event, digest_of

@@ -17,6 +17,7 @@ from eventwright.runs.errors import DecisionRefused, EventwrightError
 from eventwright.runs.event import canonical
 from eventwright.runs.failpoints import Failpoint, failpoint
 from eventwright.runs.records import Decision, DecisionType, Review, ReviewKind, ReviewState, Run
+from eventwright.runs.roles import NO_ROLES, Roles
 from eventwright.runs.store import Store
 from eventwright.tools.contract import Tool
 
@@ -64,11 +65,13 @@ class Desk:
     Args:
         store: where they are kept.
         workflows: whose tools check edited arguments.
+        roles: who has which.
     """
 
-    def __init__(self, store: Store, workflows: Workflows) -> None:
+    def __init__(self, store: Store, workflows: Workflows, roles: Roles = NO_ROLES) -> None:
         self._store = store
         self._workflows = workflows
+        self._roles = roles
 
     async def decide(self, review_id: str, decision: Decision, *, digest: str | None = None) -> Review:
         """Commit the decision and make the run due. The same answer by the same principal again changes nothing.
@@ -83,6 +86,7 @@ class Desk:
             raise StaleDecision(review, digest)
         if review.state is not ReviewState.OPEN:
             return _answer_again(review, decision, await self._next(review))
+        self._roles.check(review, decision)
         run = await self._store.run(review.run_id)
         self._check(review, decision, run.version)
         if decision.type is DecisionType.EDIT:

@@ -11,17 +11,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from eventwright.graphs.compensation import own_workflows
-from eventwright.graphs.outcomes import Asks, Failed, Report, Yields
+from eventwright.graphs.outcomes import Failed, Report, Yields
 from eventwright.graphs.runner import Runner, Stop
 from eventwright.graphs.workflow import UnknownWorkflow, Workflows
 from eventwright.queue import settle
 from eventwright.queue.compensation import Compensation, LedgerLine
+from eventwright.queue.continuing import Continuing
 from eventwright.queue.desk import Desk
-from eventwright.queue.intake import Intake, Receipt
+from eventwright.queue.intake import Beside, Intake, Receipt
 from eventwright.queue.migration import NO_MOVE, Migration, Move, Mover, Plan
 from eventwright.queue.pressure import MOST_BACKLOG, Pressure
 from eventwright.runs.claims import MOST_CRASHES, SUSPECT
@@ -29,14 +30,12 @@ from eventwright.runs.errors import IllegalMove, LeaseLost, StoreUnavailable, Un
 from eventwright.runs.event import Event
 from eventwright.runs.failpoints import Failpoint, failpoint
 from eventwright.runs.records import Claim, Decision, EventState, Lease, Review, Run
+from eventwright.runs.roles import NO_ROLES, Roles
 from eventwright.runs.states import Reason, RunState
 from eventwright.runs.store import Store
 from eventwright.runs.transaction import Transaction
 
 log = logging.getLogger(__name__)
-
-#: A run that was handed back so often without having got any further is taken out of the queue.
-MOST_IDLE = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +57,7 @@ class Engine:
         worker: the name under which this process claims runs.
         times: lease, heartbeat and sweep.
         most_backlog: how many runs may wait to be begun before no event is taken in that would start one more.
+        roles: who has which, for reviews that ask for one.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Engine:
         worker: str,
         times: Lapse | None = None,
         most_backlog: int = MOST_BACKLOG,
+        roles: Roles = NO_ROLES,
     ) -> None:
         self.store = store
         self.workflows = workflows.with_own(own_workflows(workflows.versions()))
@@ -81,17 +82,19 @@ class Engine:
         self.dropped: set[str] = set()
         #: Called after a commit that left something to be rung, or due at a time.
         self.on_news: list[Callable[[], None]] = []
-        self._intake = Intake(store, self.workflows, Pressure(store, most_backlog=most_backlog))
-        self._desk = Desk(store, self.workflows)
+        pressure = Pressure(store, most_backlog=most_backlog)
+        self._intake = Intake(store, self.workflows, pressure)
+        self._continuing = Continuing(store, self.workflows, pressure)
+        self._desk = Desk(store, self.workflows, roles)
         self._compensation = Compensation(store, self.workflows)
         self._mover = Mover(store, self.workflows, runner)
         self._draining = False
 
     # -- events and people -------------------------------------------------------------------------------------------
 
-    async def receive(self, event: Event) -> Receipt:
+    async def receive(self, event: Event, *, beside: Beside | None = None) -> Receipt:
         """Store an event and the runs it starts; see `Intake.receive` for what may be wrong with it."""
-        return await self._take_in(event)
+        return await self._take_in(event, beside=beside)
 
     async def receive_again(self, uid: str) -> Receipt:
         """Take a refused event in once more, as the code is now. Raises UnknownEvent and what `receive` raises."""
@@ -99,12 +102,17 @@ class Engine:
         return await self._take_in(stored.event, refused=stored.state is EventState.REFUSED, scheduled=True)
 
     async def fire(self, tick: Event) -> Receipt:
-        """Store the event that a schedule's tick is, once whoever else does; it raises what `receive` does."""
+        """Store the event that a schedule's tick or a database's change is, once whoever else does; it raises what
+        `receive` does."""
         return await self._take_in(tick, scheduled=True)
 
-    async def _take_in(self, event: Event, *, refused: bool = False, scheduled: bool = False) -> Receipt:
+    async def _take_in(
+        self, event: Event, *, refused: bool = False, scheduled: bool = False, beside: Beside | None = None
+    ) -> Receipt:
         with self.store.telemetry.intake(event) as watch:
-            receipt = await self._intake.receive(event, refused=refused, scheduled=scheduled, trace=watch.trace)
+            receipt = await self._intake.receive(
+                event, refused=refused, scheduled=scheduled, trace=watch.trace, beside=beside
+            )
             watch.tell(runs=receipt.runs, duplicate=receipt.duplicate)
         self._news()
         return receipt
@@ -181,7 +189,7 @@ class Engine:
             way_out = f". Or move it on: eventwright migrate RUN --to {error.loaded[-1]}" if error.loaded else ""
             return Report(outcome=Failed(Reason.NEEDS_MIGRATION, f"{error}{way_out}"))
         report = await self.runner.segment(run, workflow, lease, stop)
-        return _unless_idle(report, run.idle + (not stop.requested))
+        return settle.unless_idle(report, run.idle + (not stop.requested))
 
     async def _settle(self, run: Run, lease: Lease, report: Report) -> RunState:
         """Write how the segment ended: the state, the journal, what people are asked and the next bell, all in one."""
@@ -335,9 +343,12 @@ class Engine:
     # -- time --------------------------------------------------------------------------------------------------------
 
     async def tick(self, now: datetime | None = None) -> None:
-        """See to the deadlines that have passed, and to segments of this process that an operator cancelled."""
+        """See to the deadlines that have passed, to events that came too late, and to segments of this process that an
+        operator cancelled."""
         for timer in await self.store.due_timers(limit=200):
             await self._desk.expire(timer.review_id)
+            self._news()
+        if await self._continuing.see_to_late():
             self._news()
         for run_id in await self.store.cancel_requests(self.active):
             if run_id in self.active:
@@ -352,22 +363,3 @@ class Engine:
     def _news(self) -> None:
         for bell in self.on_news:
             bell()
-
-
-def _unless_idle(report: Report, idle: int) -> Report:
-    """The report, unless this is one time too many that the segment of a run which goes on at once led to nothing.
-
-    Args:
-        report: of the segment.
-        idle: how many segments in a row that would be.
-    """
-    goes_on = isinstance(report.outcome, Yields) or (isinstance(report.outcome, Asks) and report.outcome.lane)
-    if report.got_on or not goes_on:
-        return report
-    if idle < MOST_IDLE:
-        return replace(report, idle=idle)
-    words = (
-        f"{MOST_IDLE} times in a row it was taken up and handed back without getting any further: no step was done, "
-        "nothing called, nobody asked; mend what its next node does, or the lanes it wants, then replay it"
-    )
-    return replace(report, outcome=Failed(Reason.QUARANTINED, words))

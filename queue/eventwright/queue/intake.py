@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from eventwright.graphs.serial import BadKey, serial_key
 from eventwright.graphs.workflow import SCHEDULES, InvalidPayload, On, UnknownPayloadVersion, Workflow, Workflows
 from eventwright.guardrails.text import hidden_in
+from eventwright.queue.continuing import Continuing
 from eventwright.queue.pressure import Pressure
+from eventwright.queue.starting import new_run
 from eventwright.runs.errors import DuplicateEvent, EventExpired, EventwrightError, Overloaded
-from eventwright.runs.event import Event, canonical, new_id
+from eventwright.runs.event import Event, canonical
 from eventwright.runs.failpoints import Failpoint, failpoint
-from eventwright.runs.records import WAITS, EventState, Run, StoredEvent, person
-from eventwright.runs.states import RunState
+from eventwright.runs.records import EventState, Run, StoredEvent, person
 from eventwright.runs.store import Store
+from eventwright.runs.transaction import Transaction
 
+#: Writes something of a door's own in the transaction that stores an event in this state.
+Beside = Callable[[Transaction, Event, EventState], None]
 #: The name under which a policy that says so takes back what a failed run did.
 DEAD_LETTER = "dead-letter"
 #: What Eventwright sends to itself: types that begin so, from this source. No door takes such an event, nor one that
 #: comes from a schedule, by its source.
 OWN_TYPES, OWN_SOURCE = "eventwright.", "/eventwright"
+#: How the sources of database changes begin, which no door takes either.
+CHANGES = "/databases/"
 
 
 class ReservedEvent(EventwrightError, PermissionError):
@@ -31,8 +38,8 @@ class ReservedEvent(EventwrightError, PermissionError):
         self.event = event
         super().__init__(
             f"event {event.id!r} has the type {event.type!r} and the source {event.source!r}: types that begin with "
-            f"{OWN_TYPES!r}, the source {OWN_SOURCE!r}, and those that begin with {SCHEDULES!r} are Eventwright's own; "
-            "choose others "
+            f"{OWN_TYPES!r}, the source {OWN_SOURCE!r}, and those that begin with {SCHEDULES!r} or {CHANGES!r} are "
+            "Eventwright's own; choose others "
             "(to take back what a run did, use `eventwright undo RUN` or POST /v1/runs/{id}/undo)"
         )
 
@@ -78,18 +85,26 @@ class Intake:
         self._store = store
         self._workflows = workflows
         self._pressure = pressure or Pressure(store)
+        self._continuing = Continuing(store, workflows, self._pressure)
         #: Fingerprints of graphs that this process has seen to be kept.
         self._kept: set[str] = set()
 
     async def receive(
-        self, event: Event, *, refused: bool = False, scheduled: bool = False, trace: str | None = None
+        self,
+        event: Event,
+        *,
+        refused: bool = False,
+        scheduled: bool = False,
+        trace: str | None = None,
+        beside: Beside | None = None,
     ) -> Receipt:
         """Store the event and its runs; the same event again gets the same runs.
 
         Args:
             refused: it is stored already, as refused, and comes in once more.
-            scheduled: it may come from a schedule: a tick of ours, or one that is stored.
+            scheduled: it may come from a schedule or from a database: our own doing, or one that is stored.
             trace: the W3C trace parent of its runs.
+            beside: what else is written with it, when it is stored; a duplicate is not, nor is a conflict.
 
         Raises:
             ReservedEvent: only Eventwright itself sends such events; nothing is stored.
@@ -106,14 +121,14 @@ class Intake:
         canonical(event.data)
         if person(event.type).startswith(OWN_TYPES) or event.source == OWN_SOURCE:
             raise ReservedEvent(event)
-        if person(event.source).startswith(SCHEDULES) and not scheduled:
+        if person(event.source).startswith((SCHEDULES, CHANGES)) and not scheduled:
             raise ReservedEvent(event)
         with self._pressure.under_way():
-            return await self._receive(event, refused=refused, trace=trace)
+            return await self._receive(event, refused=refused, trace=trace, beside=beside)
 
-    async def _receive(self, event: Event, *, refused: bool, trace: str | None) -> Receipt:
+    async def _receive(self, event: Event, *, refused: bool, trace: str | None, beside: Beside | None) -> Receipt:
         try:
-            return Receipt(event, False, await self._store_new(event, refused=refused, trace=trace))
+            return Receipt(event, False, await self._store_new(event, refused=refused, trace=trace, beside=beside))
         except (DuplicateEvent, EventRefused, Overloaded) as obstacle:
             # Most events are new. Only one that is not taken is looked up: a duplicate is answered, whatever stands
             # against an event of its kind by now.
@@ -123,12 +138,18 @@ class Intake:
             if isinstance(obstacle, EventRefused) and not refused:
                 async with self._store.write() as tx:
                     tx.add_event(event, EventState.REFUSED, problem_of(obstacle.cause))
+                    if beside is not None:
+                        beside(tx, event, EventState.REFUSED)
             raise
 
-    async def _store_new(self, event: Event, *, refused: bool, trace: str | None) -> tuple[Run, ...]:
-        """Store the event, if it is new, with the runs that it starts."""
+    async def _store_new(
+        self, event: Event, *, refused: bool, trace: str | None, beside: Beside | None
+    ) -> tuple[Run, ...]:
+        """Store the event, if it is new, with the runs that it starts; those, and the ones that it went on."""
         matching = self._matching(event)
-        keys = _serial_keys(event, matching)
+        with _refusing(event):
+            keys = [_serial_key(event, trigger) for _, trigger in matching]
+            listening = self._continuing.listening(event)
         now = await self._store.now()
         runs = tuple(
             replace(new_run(workflow, event, now, serial_key=key), trace=trace)
@@ -150,9 +171,12 @@ class Intake:
                     data = {"text": "hidden characters are left out of what the graph reads", "removed": removed}
                     tx.note(run.id, actor="intake", data=data)
                 tx.wake(run.id, lane=run.lane)
+            told = self._continuing.tell(tx, event, listening, runs)
+            if beside is not None:
+                beside(tx, event, EventState.ACCEPTED)
         failpoint(Failpoint.INTAKE_STORED)
         self._kept.update(workflow.fingerprint for workflow in fresh)
-        return runs
+        return (*runs, *await self._continuing.gone_on(event, told, trace=trace))
 
     def _matching(self, event: Event) -> list[tuple[Workflow, On]]:
         found = [(workflow, workflow.trigger(event)) for workflow in self._workflows]
@@ -165,37 +189,22 @@ class Intake:
         return Receipt(earlier.event, True, tuple(runs))
 
 
-def _serial_keys(event: Event, matching: list[tuple[Workflow, On]]) -> list[str | None]:
-    """The serial key of each run that the event starts. Raises EventRefused."""
-    keys = []
-    for _, trigger in matching:
-        try:
-            payload = trigger.parse(event)
-            keys.append(None if trigger.key is None else serial_key(trigger.key, event, payload))
-        except (UnknownPayloadVersion, InvalidPayload, BadKey) as cause:
-            raise EventRefused(event, cause) from cause
-    return keys
+@contextmanager
+def _refusing(event: Event) -> Iterator[None]:
+    """What its triggers have against the event, inside, refuses it."""
+    try:
+        yield
+    except (UnknownPayloadVersion, InvalidPayload, BadKey) as cause:
+        raise EventRefused(event, cause) from cause
+
+
+def _serial_key(event: Event, trigger: On) -> str | None:
+    """The serial key of the run that the event starts."""
+    payload = trigger.parse(event)
+    return None if trigger.key is None else serial_key(trigger.key, event, payload)
 
 
 def problem_of(cause: UnknownPayloadVersion | InvalidPayload | BadKey) -> dict[str, Any]:
     """Why an event was refused, as it is kept."""
     faults = [] if isinstance(cause, UnknownPayloadVersion) else cause.faults
     return {"title": type(cause).__name__, "detail": str(cause), "errors": faults}
-
-
-def new_run(workflow: Workflow, event: Event, now: datetime, *, serial_key: str | None = None) -> Run:
-    """The run that this event starts."""
-    return Run(
-        id=new_id("run"),
-        workflow=workflow.name,
-        version=workflow.version,
-        state=RunState.RECEIVED,
-        lane=workflow.lane,
-        event=event,
-        fingerprint=workflow.fingerprint,
-        serial_key=serial_key,
-        turn=None if serial_key is None else WAITS,
-        created_at=now,
-        updated_at=now,
-        due_at=now,
-    )

@@ -14,6 +14,7 @@ from eventwright.graphs.fingerprint import Structure
 from eventwright.graphs.fitting import misfits, way_out, words_of
 from eventwright.graphs.permits import withdrawn
 from eventwright.graphs.runner import Runner
+from eventwright.graphs.waiting import continuation
 from eventwright.graphs.workflow import InvalidPayload, UnknownPayloadVersion, UnknownWorkflow, Workflow, Workflows
 from eventwright.runs.records import Run
 from eventwright.runs.states import FINAL, Documented, RunState
@@ -118,7 +119,7 @@ class _Checking:
 
 def _event_break(run: Run, workflow: Workflow) -> Broken | None:
     """Of a run that has not begun: whether its graph would be given its input."""
-    trigger = workflow.trigger(run.event)
+    trigger = workflow.trigger(run.event) or continuation(workflow, run.event)
     if trigger is None:
         why = f"no trigger of {workflow.name} version {workflow.version} is meant for {run.event.type!r} any more"
         return Broken(run=run, kind=Break.EVENT, why=why, way_out=_EVENT_OUT)

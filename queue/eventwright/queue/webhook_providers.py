@@ -8,6 +8,7 @@ data: with it, a repeated delivery would be another content under the same id.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,11 @@ _MOST_FIELDS = 100
 _HUBSPOT_ID = ("eventId", "portalId", "subscriptionId", "objectId", "occurredAt")
 #: What one of Slack's events is about: the first of these that it has.
 _SLACK_SUBJECTS = (("channel",), ("channel", "id"), ("item", "channel"), ("user",), ("user", "id"))
+#: The headers in which Shopify says what its body does not.
+_OF_SHOPIFY = frozenset({"x-shopify-topic", "x-shopify-shop-domain", "x-shopify-triggered-at", "x-shopify-api-version"})
+#: The `action_id` of a button that answers a review; something more may follow after a point.
+DECIDING = "eventwright.decision"
+_SLACK_USER = re.compile(r"[A-Z0-9]{2,32}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -47,7 +53,7 @@ class Delivery:
     #: The name in the address.
     source: str
     raw: bytes
-    #: Those that can be meant one way only, names in lower case.
+    #: Those that its provider `reads` and that can be meant one way only, names in lower case.
     headers: Mapping[str, str]
     verified: Verified
     #: Reads strict JSON. Whatever it raises is its caller's.
@@ -81,6 +87,18 @@ class Delivery:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Click:
+    """A button that somebody clicked to answer a review."""
+
+    #: Who, as the provider signed it: `slack:U123`; of a source by another name than the provider, `slack:team:U123`.
+    by: str
+    #: What the button says.
+    value: str
+    #: Where the one who clicked can be told what became of it.
+    answer_to: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Told:
     """What a delivery tells: its events, and the answer when the provider wants another one than ours."""
 
@@ -88,6 +106,8 @@ class Told:
     events: tuple[Event | BadWebhook, ...] = ()
     #: Answered with a 200, as plain text, once the events are stored.
     answer: str | None = None
+    #: What somebody decided with it.
+    click: Click | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +125,8 @@ class Provider:
     scheme: Callable[[Options], Scheme]
     #: Raises BadWebhook, and what `Delivery.parse` raises.
     tell: Callable[[Delivery], Told]
+    #: The headers that `tell` finds in its delivery, in lower case; it sees no others.
+    reads: frozenset[str] = frozenset()
 
 
 def provider_of(source: str, scheme: str = "") -> Provider:
@@ -212,7 +234,19 @@ def _slack_interaction(delivery: Delivery, form: dict[str, str]) -> Told:
         subject=subject,
         time=delivery.verified.timestamp,
     )
-    return Told(events=(event,), answer="")
+    return Told(events=(event,), answer="", click=_click(delivery.source, payload))
+
+
+def _click(source: str, payload: dict[str, Any]) -> Click | None:
+    actions = payload.get("actions")
+    action = actions[0] if isinstance(actions, list) and len(actions) == 1 else None
+    action_id, value, user = _at(action, "action_id"), _at(action, "value"), _at(payload, "user", "id")
+    if payload.get("type") != "block_actions" or action_id is None or value is None:
+        return None
+    if action_id.split(".")[:2] != DECIDING.split(".") or user is None or not _SLACK_USER.fullmatch(user):
+        return None
+    by = f"slack:{user}" if source == "slack" else f"slack:{source}:{user}"
+    return Click(by=by, value=value, answer_to=_at(payload, "response_url"))
 
 
 def _github(delivery: Delivery) -> Told:
@@ -270,9 +304,9 @@ PROVIDERS: Mapping[str, Provider] = MappingProxyType(
         "standard": Provider(lambda _: STANDARD, _standard),
         "stripe": Provider(lambda _: Stripe(), _stripe),
         "hubspot": Provider(lambda options: HubSpot(options.url), _hubspot),
-        "slack": Provider(lambda _: Slack(), _slack),
-        "github": Provider(lambda _: GitHub(), _github),
-        "shopify": Provider(lambda _: Shopify(), _shopify),
+        "slack": Provider(lambda _: Slack(), _slack, frozenset({"x-slack-signature"})),
+        "github": Provider(lambda _: GitHub(), _github, frozenset({"x-github-event"})),
+        "shopify": Provider(lambda _: Shopify(), _shopify, _OF_SHOPIFY),
         "hmac": Provider(lambda options: PlainHmac(options.header or HMAC_HEADER), _plain_hmac),
     }
 )

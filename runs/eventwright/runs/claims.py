@@ -201,10 +201,12 @@ def _held_by(worker: str) -> sa.ColumnElement[bool]:
 
 
 _SUSPECTS = sa.select(_runs.id, _runs.lane).where(_runs.crashes >= SUSPECT)
-#: One that somebody changes just now is left to them: whoever is overlooked here comes due by itself.
+#: The oldest, whose id is the least: one that was turned away is due later than those that came after it, and would
+#: wait for as long as others come. One that somebody changes just now is left to them: whoever is overlooked here comes
+#: due by itself.
 _NEXT_SUSPECT = (
     _SUSPECTS.where(_runs.state == str(RunState.PROCESSING), _runs.worker.is_(None))
-    .order_by(_runs.due_at, _runs.id)
+    .order_by(_runs.id)
     .limit(1)
     .with_for_update(skip_locked=True)
 )

@@ -215,6 +215,11 @@ class Review:
     expired_at: datetime | None = None
     decision: Decision | None = None
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles that whoever decides must have, every one; they are frozen with the rule."""
+        return tuple((self.rule or {}).get("roles", ()))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Effect:

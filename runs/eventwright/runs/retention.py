@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from eventwright.runs import schema
+from eventwright.runs import deliveries, schema
 from eventwright.runs.database import padded
 from eventwright.runs.records import JournalEntry, JournalKind
 from eventwright.runs.states import FINAL
+from eventwright.runs.waits import signals, waits
 
 if TYPE_CHECKING:
     from eventwright.runs.committer import Batch, Unit
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Runs, or events, of one transaction: others wait for it.
 MOST = 20
+#: Deliveries of one transaction: there is less to each.
+MOST_DELIVERIES = 200
 #: Who deletes, in the journal.
 RETENTION = "retention"
 
@@ -36,15 +39,22 @@ class Keep:
     Attributes:
         checkpoints: of finished runs, counted from their end.
         payloads: of finished runs, and data of events; with them go the checkpoints, which hold them too.
+        deliveries: of webhooks, in the log of them; never longer than payloads, which a body that is kept may hold.
     """
 
     checkpoints: timedelta | None = timedelta(days=7)
     payloads: timedelta | None = None
+    deliveries: timedelta | None = timedelta(days=30)
 
     @property
     def longest_checkpoints(self) -> timedelta | None:
         """How long a checkpoint is kept in the end."""
-        return min((span for span in (self.checkpoints, self.payloads) if span is not None), default=None)
+        return _shorter(self.checkpoints, self.payloads)
+
+    @property
+    def longest_deliveries(self) -> timedelta | None:
+        """How long a delivery is kept in the end."""
+        return _shorter(self.deliveries, self.payloads)
 
 
 @dataclass(kw_only=True)
@@ -57,16 +67,23 @@ class Removed:
     #: Runs whose payloads went, and events whose data did.
     payloads: int = 0
     events: int = 0
+    #: Deliveries of webhooks whose entry in their log went.
+    deliveries: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.runs or self.payloads or self.events)
+        return bool(self.runs or self.payloads or self.events or self.deliveries)
 
     def __iadd__(self, other: Removed) -> Removed:
         self.runs += other.runs
         self.checkpoints += other.checkpoints
         self.payloads += other.payloads
         self.events += other.events
+        self.deliveries += other.deliveries
         return self
+
+
+def _shorter(*spans: timedelta | None) -> timedelta | None:
+    return min((span for span in spans if span is not None), default=None)
 
 
 async def remove_some(store: Store, keep: Keep) -> Removed:
@@ -95,6 +112,12 @@ async def remove_some(store: Store, keep: Keep) -> Removed:
             async with store.write() as tx:
                 some = tx.expire_events(uids, before=before)
             removed += some
+    if keep.longest_deliveries is not None:
+        query = deliveries.received_before(now - keep.longest_deliveries).limit(MOST_DELIVERIES)
+        if ids := [row["id"] for row in await store.rows_of(query)]:
+            async with store.write() as tx:
+                tx.forget_deliveries(ids)
+            removed += Removed(deliveries=len(ids))
     return removed
 
 
@@ -114,8 +137,12 @@ async def removable(store: Store, keep: Keep) -> Removed:
     if keep.payloads is not None:
         before = now - keep.payloads
         found.payloads = await _count(store, _RUNS, _left(_RUNS.c.expired_at, before))
-        finishing = sa.exists().where(_of_event, ~_left(_RUNS.c.expired_at, before), _RUNS.c.expired_at.is_(None))
-        found.events = await _count(store, _EVENTS, sa.and_(_unexpired(before), ~finishing))
+        going_on = sa.and_(~_left(_RUNS.c.expired_at, before), _RUNS.c.expired_at.is_(None))
+        found.events = await _count(store, _EVENTS, sa.and_(_unexpired(before), ~_needed_by(going_on)))
+    if keep.longest_deliveries is not None:
+        old = deliveries.received_before(now - keep.longest_deliveries).order_by(None).subquery()
+        (counted,) = await store.rows_of(sa.select(sa.func.count().label("n")).select_from(old))
+        found.deliveries = counted["n"]
     return found
 
 
@@ -178,6 +205,7 @@ class RetentionVerbs:
             for row in found:
                 kept = row.problem and {"title": row.problem.get("title")}
                 batch.execute(_FORGET_EVENT.values(problem=kept, expired_at=batch.now), {"b_uid": row.uid})
+                batch.execute(_FORGET_SIGNALS, {"b_uid": row.uid})
 
         self.unit.steps.append(step)
         return removed
@@ -221,7 +249,16 @@ def _unexpired(before: datetime) -> sa.ColumnElement[bool]:
 
 def _needless(before: datetime) -> sa.ColumnElement[bool]:
     """An event received before then of which every run has lost its own data."""
-    return sa.and_(_unexpired(before), ~sa.exists().where(_of_event, _RUNS.c.expired_at.is_(None)))
+    return sa.and_(_unexpired(before), ~_needed_by(_RUNS.c.expired_at.is_(None)))
+
+
+def _needed_by(run: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """An event that a run like this was started by, or has waited for; or that may yet start one by coming too late."""
+    return sa.or_(
+        sa.exists().where(_of_event, run),
+        sa.exists().where(waits.c.answered_by == _EVENTS.c.uid, sa.exists().where(waits.c.run_id == _RUNS.c.id, run)),
+        sa.exists().where(signals.c.event_uid == _EVENTS.c.uid, signals.c.late_for.is_not(None)),
+    )
 
 
 def _among(column: sa.Column[Any], name: str) -> sa.ColumnElement[bool]:
@@ -241,4 +278,5 @@ _FORGET_CALLS = (
 _FORGET_QUESTIONS = (
     sa.update(schema.reviews).where(_among(schema.reviews.c.run_id, "ids")).values(arguments=None, evidence={})
 )
+_FORGET_SIGNALS = sa.delete(signals).where(signals.c.event_uid == sa.bindparam("b_uid"))
 _FORGET_EVENT = sa.update(_EVENTS).where(_EVENTS.c.uid == sa.bindparam("b_uid")).values(data=None)

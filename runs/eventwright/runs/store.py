@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from eventwright.runs import quorum, rows, schema
+from eventwright.runs import quorum, rows, schema, waits
 from eventwright.runs.committer import Committer, Redact, Unit
 from eventwright.runs.database import Answer, Clock, Database, Work, is_away, open_database, trouble_of
 from eventwright.runs.errors import StoreUnavailable, UnknownEvent, UnknownReview, UnknownRun
@@ -42,6 +42,7 @@ class History:
     effects: dict[str, Effect]
     visits: dict[str, Visit]
     reviews: tuple[Review, ...]
+    waits: tuple[waits.Wait, ...] = ()
 
 
 @contextmanager
@@ -206,7 +207,7 @@ class Store:
         return [rows.run_of(row) for row in await self.rows_of(query)]
 
     async def history(self, run_id: str) -> History:
-        """What a segment must know: effects by key, visits by place, reviews in the order they were asked."""
+        """What a segment must know: effects by key, visits by place, reviews in the order they were asked, waits."""
 
         def read(connection: sa.Connection) -> History:
             def found(query: sa.Select[Any]) -> Sequence[sa.RowMapping]:
@@ -216,6 +217,7 @@ class Store:
                 effects={row["key"]: rows.effect_of(row) for row in found(_EFFECTS_OF_RUN)},
                 visits={row["place"]: rows.visit_of(row) for row in found(_VISITS_OF_RUN)},
                 reviews=tuple(rows.review_of(row) for row in found(_REVIEWS_OF_RUN)),
+                waits=tuple(waits.wait_of(row) for row in found(waits.OF_RUN)),
             )
 
         return await self.read(read)
@@ -341,10 +343,7 @@ class Store:
 
     async def _events(self, query: sa.Select[Any]) -> list[StoredEvent]:
         found = await self.rows_of(query)
-        runs: dict[str, list[str]] = {row["uid"]: [] for row in found}
-        started = sa.select(schema.runs.c.event_uid, schema.runs.c.id).where(schema.runs.c.event_uid.in_(runs))
-        for row in await self.rows_of(started.order_by(schema.runs.c.workflow)):
-            runs[row["event_uid"]].append(row["id"])
+        runs = await waits.runs_of_events(self, [row["uid"] for row in found])
         return [rows.stored_event_of(row, tuple(runs[row["uid"]])) for row in found]
 
     # -- names -------------------------------------------------------------------------------------------------------

@@ -21,7 +21,9 @@ from eventwright.runs import quorum, schema
 from eventwright.runs.amends import AmendVerbs
 from eventwright.runs.claims import ClaimVerbs
 from eventwright.runs.committer import Batch, Step, Unit
+from eventwright.runs.correlating import CANCEL_WAITS, WaitVerbs
 from eventwright.runs.database import padded
+from eventwright.runs.deliveries import DeliveryVerbs
 from eventwright.runs.errors import DecisionRefused, DecisionUsedUp, DuplicateEvent, EventExpired, IllegalMove, storable
 from eventwright.runs.event import Event, new_id
 from eventwright.runs.records import (
@@ -42,12 +44,16 @@ from eventwright.runs.schedules import ScheduleVerbs
 from eventwright.runs.states import CLAIMABLE, FINAL, MOVES, Outcome, Reason, RunState
 from eventwright.runs.structures import StructureVerbs
 from eventwright.runs.turns import Place
+from eventwright.runs.waits import waits
 
 
-class Transaction(ClaimVerbs, BudgetVerbs, AmendVerbs, RetentionVerbs, StructureVerbs, ScheduleVerbs):
+class Transaction(
+    ClaimVerbs, BudgetVerbs, AmendVerbs, RetentionVerbs, StructureVerbs, ScheduleVerbs, DeliveryVerbs, WaitVerbs
+):
     """Collects verbs. Made by `Store.write`. Those by which workers take runs are in `claims`, those about budgets in
     `reservations`, those about effects that are taken back or read back in `amends`, those that delete in `retention`,
-    those about graphs in `structures`, those about schedules in `schedules`."""
+    those about graphs in `structures`, those about schedules in `schedules`, those about webhooks in `deliveries`,
+    those about waits in `correlating`."""
 
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
@@ -133,7 +139,7 @@ class Transaction(ClaimVerbs, BudgetVerbs, AmendVerbs, RetentionVerbs, Structure
             facts["error"] = error and batch.redacted(run_id, storable(error))
             if heed_cancel and row["cancel_requested_by"]:
                 target, facts = RunState.CANCELLED, dict.fromkeys(ended)
-                for statement in (_CANCEL_REVIEWS, _DELETE_TIMERS):
+                for statement in _CLOSE:
                     batch.execute(statement, {"b_run_id": run_id})
             origin = RunState(row["state"])
             if target not in MOVES[origin] or only_from not in (None, origin):
@@ -183,7 +189,7 @@ class Transaction(ClaimVerbs, BudgetVerbs, AmendVerbs, RetentionVerbs, Structure
             if origin is RunState.PROCESSING:
                 batch.change(run_id, cancel_requested_by=by)
             elif RunState.CANCELLED in MOVES[origin]:
-                for statement in (_CANCEL_REVIEWS, _DELETE_TIMERS):
+                for statement in _CLOSE:
                     batch.execute(statement, {"b_run_id": run_id})
                 batch.change(run_id, state=str(RunState.CANCELLED), due_at=None, reason=None, error=None)
                 data = {"from": str(origin), "to": str(RunState.CANCELLED)}
@@ -349,7 +355,7 @@ class Transaction(ClaimVerbs, BudgetVerbs, AmendVerbs, RetentionVerbs, Structure
 
     def rename_nodes(self, run_id: str, names: Mapping[str, str]) -> None:
         """Let the run's effects and reviews at old names belong to the new; visits are put anew, with their places."""
-        for table in (schema.effects, schema.reviews):
+        for table in (schema.effects, schema.reviews, waits):
             named = sa.and_(table.c.run_id == run_id, table.c.node.in_(list(names)))
             self._execute(sa.update(table).where(named).values(node=sa.case(dict(names), value=table.c.node)))
 
@@ -380,9 +386,9 @@ _CANCEL_REVIEWS = (
     .where(schema.reviews.c.run_id == sa.bindparam("b_run_id"), schema.reviews.c.state == str(ReviewState.OPEN))
     .values(state=str(ReviewState.CANCELLED))
 )
-
-
 _DELETE_TIMERS = sa.delete(schema.timers).where(schema.timers.c.run_id == sa.bindparam("b_run_id"))
+#: What is done for a run that an operator ends.
+_CLOSE = (_CANCEL_REVIEWS, _DELETE_TIMERS, CANCEL_WAITS)
 
 
 def _wakeup_row(wakeup_id: str, run_id: str, lane: str, at: datetime) -> dict[str, Any]:

@@ -80,6 +80,13 @@ class TestPolicyShow:
         )
         assert block == table, "make it anew: eventwright policy show support --markdown"
 
+    def test_the_page_of_the_leads_workflow_holds_its_policy(self, shell: Any) -> None:
+        table = shell("policy", "show", "leads", "--markdown", EVENTWRIGHT_WORKFLOWS="eventwright.graphs.leads").out
+        (block,) = re.findall(
+            r"<!-- policy -->\n(.*?)<!-- end of policy -->", (ROOT / "docs/leads.md").read_text(), re.DOTALL
+        )
+        assert block == table, "make it anew: eventwright policy show leads --markdown"
+
 
 class TestCheck:
     def test_a_tool_that_no_policy_names_is_told_with_those_that_are(self, shell: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from eventwright.app.durations import read_duration
 
-NOTHING = {"runs": 0, "checkpoints": 0, "payloads": 0, "events": 0}
+NOTHING = {"runs": 0, "checkpoints": 0, "payloads": 0, "events": 0, "deliveries": 0}
 
 
 @pytest.mark.parametrize("written", ["7", "soon", "-1d", "1.5d", "d", "99999999d", ""])

@@ -32,12 +32,12 @@ def fault(error: Exception, *, hint: str = "check key, base URL and model name")
     if getattr(error, "code", None) in FILTERED:
         return ModelRefused(f"the provider's filter refused the question: {words}")
     if getattr(error, "is_retryable", False) or status in PASSING_STATUSES or (status or 0) >= 500:
-        seconds = None if response is None else _retry_after(response.headers)
+        seconds = None if response is None else retry_after(response.headers)
         return ModelUnavailable(f"the model is not available now: {words}", retry_after=seconds)
     return ModelMisconfigured(f"the model's provider does not accept the request ({hint}): {words}")
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds from the header `Retry-After-Ms` of OpenAI, or from `Retry-After`, which holds seconds or a date; None if
     they hold neither."""
     waits = (_seconds(headers.get("retry-after-ms"), 0.001), _seconds(headers.get("retry-after"), 1.0))

@@ -262,5 +262,10 @@ async def send(
         return await mailer.send(to, subject, body, idempotency_key=call.idempotency_key)
 
 
+@tool()
+async def leave_unanswered(because: str) -> None:
+    """Note in the journal that a message gets no answer, and why. Nothing else happens."""
+
+
 def _is_away(error: Exception) -> bool:
     return isinstance(error, MailServerAway)

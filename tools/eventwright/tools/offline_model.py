@@ -19,6 +19,9 @@ from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import Runnable
 
 from eventwright.tools.offline_agent import Step, next_step
+from eventwright.tools.offline_discounts import GROUNDS_RULES
+from eventwright.tools.offline_invoices import read_invoice
+from eventwright.tools.offline_leads import LEAD_RULES
 from eventwright.tools.offline_reading import fields_of, material_of, words_of
 
 NAME = "offline-rules"
@@ -285,6 +288,8 @@ def _answer(purpose: str, schema: dict[str, Any], material: str) -> dict[str, An
     judged: Judged | None = None
     if labels:
         judged = _choice(labels, material)
+    elif "seller_name" in schema.get("properties", {}):
+        judged = read_invoice(material)
     elif schema.get("type") == "string":
         judged = _reply(material) if purpose == "draft" else _quote(material)
     if judged is None:
@@ -294,7 +299,12 @@ def _answer(purpose: str, schema: dict[str, Any], material: str) -> dict[str, An
 
 
 def _choice(labels: list[Any], material: str) -> Judged:
-    for rules, fallback in ((TICKET_RULES, "other"), (PRIORITY_RULES, "normal")):
+    for rules, fallback in (
+        (TICKET_RULES, "other"),
+        (PRIORITY_RULES, "normal"),
+        (LEAD_RULES, "other"),
+        (GROUNDS_RULES, "other"),
+    ):
         known = {*rules, fallback}
         # Two labels in common: one word that happens to be the same makes no ticket type of a colour.
         if len(known.intersection(map(str, labels))) >= 2:

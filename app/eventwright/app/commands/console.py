@@ -39,7 +39,8 @@ class NotOne(EventwrightError, LookupError):
         self.part, self.candidates = part, candidates
         if candidates:
             listed = "".join(f"\n  {candidate}" for candidate in candidates)
-            super().__init__(f"{part!r} fits several {kind}s; give more of the id:{listed}")
+            several = f"{kind.removesuffix('y')}ies" if kind.endswith("y") else f"{kind}s"
+            super().__init__(f"{part!r} fits several {several}; give more of the id:{listed}")
         else:
             super().__init__(f"no {kind} has an id that begins or ends with {part!r}; `{where}` lists them")
 

@@ -34,9 +34,10 @@ def page() -> str:
         parts.append(f"\n## {panel}\n")
         for command in commands:
             subcommands = getattr(command, "commands", {})
-            for each in subcommands.values() if subcommands else [command]:
-                name = f"{command.name} {each.name}" if subcommands else command.name
-                parts += _command(name, each)
+            if not subcommands or command.invoke_without_command:
+                parts += _command(command.name, command)
+            for each in subcommands.values():
+                parts += _command(f"{command.name} {each.name}", each)
     return "".join(parts)
 
 

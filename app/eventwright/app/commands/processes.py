@@ -165,6 +165,8 @@ async def burst(settings: Settings) -> dict[str, str]:
         )
         async with beats, _draining(app, stopping):
             await Scheduler(engine).once(stopping)
+            for drain in app.drains():
+                await drain.come_by(stopping)
             while due := await _due_here(app, stopping):
                 async with asyncio.TaskGroup() as tasks:
                     advancing = {run_id: tasks.create_task(engine.advance(run_id)) for run_id in due}

@@ -102,12 +102,14 @@ class Listed:
         from eventwright.app.web.models import Run as Answer
         from eventwright.app.web.models import RunPage
         from eventwright.runs.turns import ahead
+        from eventwright.runs.waits import waiting_for
 
         found = await self._runs(before, more=1)
         page = found[: self._limit]
         reviews = await self._store.review_ids([run.id for run in page]) if page else {}
         before_them = await ahead(self._store, page)
-        items = [Answer.of(run, reviews[run.id], before_them.get(run.id)) for run in page]
+        waiting = await waiting_for(self._store, [run.id for run in page])
+        items = [Answer.of(run, reviews[run.id], before_them.get(run.id), waiting[run.id]) for run in page]
         show_json(RunPage(items=items, next=page[-1].id if len(found) > self._limit else None))
 
     async def watch(self) -> None:
@@ -155,15 +157,16 @@ async def _show_run(app: App, run_id: str, *, as_json: bool) -> None:
     from eventwright.app.commands.screens import run_screen
     from eventwright.app.web.models import Run as Answer
     from eventwright.runs.turns import ahead
+    from eventwright.runs.waits import waiting_for
 
     found = await app.store.run(run_id)
-    before = await ahead(app.store, [found])
+    before, waiting = (await ahead(app.store, [found])).get(run_id), (await waiting_for(app.store, [run_id]))[run_id]
     if as_json:
-        show_json(Answer.of(found, (await app.store.review_ids([run_id]))[run_id], before.get(run_id)))
+        show_json(Answer.of(found, (await app.store.review_ids([run_id]))[run_id], before, waiting))
         return
     asked = await app.store.reviews(state=ReviewState.OPEN, run_ids=[run_id])
     record, effects = await app.store.journal(run_id), await app.store.effects(run_id)
-    show(run_screen(found, record, effects, asked, await app.store.now(), waits_for=before.get(run_id)))
+    show(run_screen(found, record, effects, asked, await app.store.now(), waits_for=before, waiting=waiting))
     if found.state is RunState.FAILED:
         from eventwright.app.commands.amend_screens import done_screen, written
 

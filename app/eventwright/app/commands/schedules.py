@@ -15,7 +15,7 @@ from eventwright.app.commands.session import opened
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from eventwright.app.web.models import Schedule
+    from eventwright.app.web.models_workflows import Schedule
 
 app = typer.Typer()
 

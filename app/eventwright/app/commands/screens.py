@@ -22,12 +22,12 @@ from eventwright.app.commands.telling import (
     line,
     next_commands,
     offered,
-    order,
     people,
     plain,
     result,
     short,
     timeline,
+    waits,
     when,
     why,
 )
@@ -45,6 +45,7 @@ from eventwright.runs.records import (
     person,
 )
 from eventwright.runs.states import RunState
+from eventwright.runs.waits import WaitingFor
 
 STATES: Mapping[RunState, str] = {
     RunState.RECEIVED: "dim",
@@ -87,8 +88,7 @@ def mark(style: str, words: str) -> Text:
 
 def commands(lines: Iterable[str]) -> RenderableType:
     """What to type next; never cut, so that it can be copied."""
-    lone = (f"  {plain(command)}" for command in lines)
-    return Group(*(Text(command, style=COMMAND, no_wrap=True, overflow="ignore") for command in lone))
+    return Group(*(Text(f"  {plain(command)}", style=COMMAND, no_wrap=True, overflow="ignore") for command in lines))
 
 
 def heading(text: str) -> Text:
@@ -186,6 +186,7 @@ def run_screen(
     now: datetime,
     *,
     waits_for: str | None = None,
+    waiting: Sequence[WaitingFor] = (),
 ) -> RenderableType:
     """Everything an operator wants to know about one run."""
     event = run.event
@@ -200,7 +201,7 @@ def run_screen(
                 ("data", Text(expired(event.expired_at) if event.expired_at else compact(event.data, 400))),
                 ("began", f"{clock(run.created_at)}, {when(run.created_at, now)}"),
                 ("attempts", f"{run.attempts}"),
-                *([("order", order(run.serial_key, waits_for))] if run.serial_key else []),
+                *waits(run, waits_for, waiting, now),
             ]
         ),
         heading("What happened"),
@@ -233,9 +234,8 @@ def timeline_table(journal: Sequence[JournalEntry]) -> Table:
 def journal_table(journal: Sequence[JournalEntry]) -> Table:
     """The journal as it is."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("seq", "at", "kind", "actor", "node"):
+    for name in ("seq", "at", "kind", "actor", "node", "data"):
         made.add_column(name, no_wrap=name in ("seq", "at", "kind"), overflow="fold")
-    made.add_column("data", overflow="fold")
     for entry in journal:
         at = "" if entry.at is None else entry.at.isoformat(timespec="milliseconds")
         data = plain(json.dumps(entry.data, ensure_ascii=False))
@@ -341,8 +341,9 @@ def _deciders(review: Review, agreed: Sequence[str]) -> Iterable[tuple[str, Rend
         free = [name for name in review.approvers if person(name) not in barred]
         few = "" if len(free) >= review.people else ": too few to agree, it can only be rejected"
         yield "may decide", Text(f"{line(', '.join(free)) or 'nobody'}{few}")
-    if review.barred:
-        yield "may not", Text(line(", ".join(review.barred)))
+    for label, names in (("in the role", review.roles), ("may not", review.barred)):
+        if names:
+            yield label, Text(line(", ".join(names)))
 
 
 def decision_line(review: Review, now: datetime) -> str:

@@ -73,11 +73,15 @@ async def opened(*, works: bool = False, **changes: Any) -> AsyncIterator[App]:
 
 async def whole_id(store: Store, kind: Literal["run", "review", "event"], part: str) -> str:
     """The one id that begins or ends with `part`. Raises NotOne."""
-    found = await store.ids_like(kind, part) if part else []
+    return the_one(kind, part, await store.ids_like(kind, part) if part else [], _LISTS[kind])
+
+
+def the_one(kind: str, part: str, found: list[str], where: str) -> str:
+    """The one of the ids that `part` names; `where` lists them all. Raises NotOne."""
     if part in found:
         return part
     if len(found) != 1:
-        raise NotOne(kind, part, found, _LISTS[kind])
+        raise NotOne(kind, part, found, where)
     return found[0]
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, assert_never
 from eventwright.guardrails.text import mark
 from eventwright.runs.records import DecisionType, JournalEntry, JournalKind, Review, ReviewState, Run
 from eventwright.runs.states import Reason, RunState
+from eventwright.runs.waits import WaitingFor
 
 Tone = Literal["plain", "quiet", "good", "bad", "ask"]
 
@@ -158,6 +159,23 @@ def order(key: str, waits_for: str | None) -> str:
     """With which others a run stands in line, and behind whom."""
     behind = f", behind {short(waits_for)}" if waits_for else ""
     return f"one run of the key {line(key, 40)} at a time{behind}"
+
+
+def waits(
+    run: Run, waits_for: str | None, waiting: Sequence[WaitingFor], now: datetime
+) -> Iterator[tuple[str, str]]:
+    """What keeps a run from going on: its turn among others, events from outside, times."""
+    if run.serial_key:
+        yield "order", order(run.serial_key, waits_for)
+    for one in waiting:
+        until = None if one.until is None else f"{clock(one.until)} ({when(one.until, now)})"
+        yield "waits for", awaited(one.types, one.key, until)
+
+
+def awaited(types: Sequence[str], key: str | None, until: str | None) -> str:
+    """What is waited for: `payment.succeeded of 4711, until 2026-07-01`."""
+    events = f"{' or '.join(line(name) for name in types)} of {line(key, 40)}" if types else ""
+    return ", ".join(filter(None, [events, f"until {line(until)}" if until else ""]))
 
 
 def next_commands(run: Run, asked: Sequence[Review] = ()) -> list[str]:
@@ -312,7 +330,9 @@ def _transition(entry: JournalEntry) -> tuple[str, Tone]:
             return f"rests until a person has decided{meanwhile}", "quiet"
         case "waiting":
             why = f": {line(data['error'])}" if data.get("error") else ""
-            return f"waits{' until ' + line(data['due_at']) if 'due_at' in data else ''}{why}", "quiet"
+            things = [awaited(one["types"], one["key"], one["until"]) for one in data.get("waiting_for", ())]
+            until = f" until {line(data['due_at'])}" if "due_at" in data else ""
+            return f"waits{until}{' for ' if things else ''}{'; '.join(things)}{why}", "quiet"
         case "retrying":
             return f"will be tried again: {line(data.get('error'))}", "bad"
         case "failed":

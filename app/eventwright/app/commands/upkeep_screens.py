@@ -63,4 +63,6 @@ def _words(removed: Removed) -> str:
         parts.append(f"what {removed.payloads:,} finished runs read and wrote")
     if removed.events:
         parts.append(f"the data of {removed.events:,} events")
+    if removed.deliveries:
+        parts.append(f"{removed.deliveries:,} deliveries of webhooks")
     return ", ".join(parts) or "nothing"

@@ -12,8 +12,9 @@ from rich.tree import Tree
 from eventwright.app.commands.screens import STATES, commands, facts, heading, mark, table
 from eventwright.app.commands.telling import line
 from eventwright.graphs.described import asked_about, lane_words, longest, retries, unsure
-from eventwright.graphs.schedules import Every
+from eventwright.graphs.schedules import Every, schedules_of
 from eventwright.graphs.serial import key_words
+from eventwright.graphs.waiting import Continues
 from eventwright.graphs.workflow import On, Workflow, Workflows
 from eventwright.guardrails.policy import Policy
 from eventwright.runs.states import RunState
@@ -52,8 +53,8 @@ def workflow_screen(workflow: Workflow, graph: Any) -> RenderableType:
     head = Text.assemble((workflow.name, "bold"), (f"  version {workflow.version}, lane {workflow.lane}", "dim"))
     about = [Text(line(workflow.description))] if workflow.description else []
     triggers = [("on", Text(_trigger(trigger))) for trigger in workflow.triggers]
-    sent = [trigger.type for trigger in workflow.triggers if not isinstance(trigger, Every)]
-    clock = ["eventwright schedules"] if len(sent) < len(workflow.triggers) else []
+    sent = [trigger.type for trigger in workflow.triggers if not isinstance(trigger, Every | Continues)]
+    clock = ["eventwright schedules"] if schedules_of(workflow) else []
     examples = [f"eventwright send --type {kind} --data '{{…}}'" for kind in sent[:1]] + clock
     return Group(
         head,
@@ -73,7 +74,8 @@ def _trigger(trigger: On) -> str:
     if isinstance(trigger, Every):
         return line(f"{trigger.type} by the clock: {trigger.cron} {trigger.zone}")
     versions = f" (payload {', '.join(trigger.payload)})" if trigger.payload else ""
-    key = "" if trigger.key is None else f", one at a time by {key_words(trigger.key)}"
+    how = "goes on by" if isinstance(trigger, Continues) else "one at a time by"
+    key = "" if trigger.key is None else f", {how} {key_words(trigger.key)}"
     return line(f"{trigger.type}{f' from {trigger.source}' if trigger.source else ''}{versions}{key}")
 
 

@@ -116,6 +116,8 @@ def _bands(run: Run, shown: Sequence[JournalEntry]) -> list[Band]:
         if following is not None and entry.at is not None and following[1].at is not None:
             lasted = in_words(following[1].at - entry.at)
         words = _state_words(run, state) if following is None else _spoken(state)
+        types = [name for one in entry.data.get("waiting_for", ()) for name in one["types"]]
+        words = shortened(" · ".join([words, *dict.fromkeys(types)]), LONGEST)
         bands.append(Band(state, start, end, words, lasted))
     return bands
 

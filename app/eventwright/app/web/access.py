@@ -13,6 +13,7 @@ import getpass
 import hmac
 import ipaddress
 import os
+import re
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -36,6 +37,10 @@ LONGEST_NAME = 200
 KEY_HOLDER = "api-key"
 #: Names that stand in the journal for the service itself.
 OURS = frozenset({KEY_HOLDER, DEAD_LETTER, RETENTION, "deadline", "gate", "graph", "intake", "workflow"})
+#: Where providers post. What stands below, the log of what they posted, is for those who may ask.
+_WEBHOOK = re.compile(r"/v1/webhooks/[^/]+")
+#: Where forms of other sites post.
+_FORMS = "/v1/forms/"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -90,9 +95,19 @@ class Access:
         self._key = key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._refusal(scope) if scope["type"] == "http" and not _is_open(scope["path"]) else None
+        guarded = scope["type"] == "http" and not self._is_open(scope["method"], scope["path"])
+        refusal = self._refusal(scope) if guarded else None
         answering = self._inner if refusal is None else problem_response(refusal, scope["path"])
         await answering(scope, receive, send)
+
+    def _is_open(self, method: str, path: str) -> bool:
+        """Whether anybody may ask here: probes need no key, webhooks bring a signature, forms are for everybody.
+
+        Without a key, forms are for whoever sits at this machine, like all the rest.
+        """
+        if path == "/healthz" or (method == "POST" and _WEBHOOK.fullmatch(path) is not None):
+            return True
+        return self._key is not None and (path.startswith("/forms/") or (method == "POST" and path.startswith(_FORMS)))
 
     def _refusal(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)
@@ -123,11 +138,6 @@ async def principal_of(request: Request) -> Principal:
 
 #: The principal of a request, for a route's parameter.
 Who = Annotated[Principal, Depends(principal_of)]
-
-
-def _is_open(path: str) -> bool:
-    """Whether anybody may ask here: probes need no key, and webhooks bring a signature instead."""
-    return path == "/healthz" or path.startswith("/v1/webhooks/")
 
 
 def _key_refusal(headers: Headers, key: str) -> Problem | None:

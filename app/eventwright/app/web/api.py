@@ -10,22 +10,31 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from eventwright.app.composition import App
-from eventwright.app.web import routes_events, routes_reviews, routes_runs, routes_system
+from eventwright.app.web import routes_events, routes_forms, routes_reviews, routes_runs, routes_system, routes_webhooks
 from eventwright.app.web.access import Access, key_of, refuse_open_doors
 from eventwright.app.web.bodies import PATIENCE, Bodies
 from eventwright.app.web.document import describe
 from eventwright.app.web.farewell import Farewell
+from eventwright.app.web.form_posts import Turnstile
 from eventwright.app.web.listening import listen, serve_on, url_of
 from eventwright.app.web.refusals import tell_problems
+from eventwright.tools.slack_answers import SlackAnswers
 
 
-def create_api(app: App, *, ending: asyncio.Event | None = None, patience: float = PATIENCE) -> FastAPI:
+def create_api(
+    app: App,
+    *,
+    ending: asyncio.Event | None = None,
+    patience: float = PATIENCE,
+    slack: SlackAnswers | None = None,
+) -> FastAPI:
     """The API of an open App, for any ASGI server.
 
     Args:
         app: whose verbs and store it calls.
         ending: set when the service stops, so that requests which wait for a run end.
         patience: seconds that the body of a request may take to arrive.
+        slack: tells people in Slack what became of their click.
     """
     # FastAPI's pages for the document load their scripts from a server of somebody else's.
     api = FastAPI(
@@ -39,7 +48,9 @@ def create_api(app: App, *, ending: asyncio.Event | None = None, patience: float
     api.state.eventwright = app
     api.state.ending = ending or asyncio.Event()
     api.state.patience = patience
-    for routes in (routes_events, routes_runs, routes_reviews, routes_system):
+    api.state.turnstile = Turnstile(app.settings.forms_per_minute)
+    api.state.slack = slack or SlackAnswers()
+    for routes in (routes_events, routes_webhooks, routes_forms, routes_runs, routes_reviews, routes_system):
         api.include_router(routes.router)
     tell_problems(api)
     api.add_middleware(Access, key=key_of(app.settings))

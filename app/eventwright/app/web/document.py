@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from eventwright.app.web import examples
 from eventwright.app.web.models import Body
 from eventwright.app.wire.problems import ProblemType
+from eventwright.runs.deliveries import DeliveryOutcome
 from eventwright.runs.records import DecisionType, EventState, JournalKind, ReviewKind, ReviewState
 from eventwright.runs.states import Documented, Outcome, Reason, RunState
 
@@ -21,6 +22,7 @@ DESCRIPTION = """Events start workflows, workflows ask people, people decide.
 """
 TAGS = [
     {"name": "events", "description": "Facts from outside come in, once each."},
+    {"name": "webhooks", "description": "Events come in from providers, signed by them; what was delivered is listed."},
     {"name": "runs", "description": "What the workflows are at; cancel and replay."},
     {"name": "reviews", "description": "What people are asked, and their decisions."},
     {"name": "workflows", "description": "What is deployed."},
@@ -31,6 +33,7 @@ _CLOSED_SETS: tuple[type[Documented], ...] = (
     Reason,
     Outcome,
     EventState,
+    DeliveryOutcome,
     ReviewState,
     ReviewKind,
     DecisionType,
@@ -86,7 +89,7 @@ def describe(api: FastAPI) -> dict[str, Any]:
     document["security"] = [{"key": []}, {}]
     for path, operations in document["paths"].items():
         for verb, operation in operations.items():
-            if verb == "post" and not path.startswith(("/v1/events", "/v1/webhooks")):
+            if verb == "post" and not path.startswith("/v1/events") and path != "/v1/webhooks/{source}":
                 operation.setdefault("parameters", []).append(_ACTOR)
     return document
 

@@ -52,6 +52,7 @@ RUN: dict[str, Any] = {
     "reviews": ["rev_019c135e84f27b6c9d8e7f6a5b4c3d2e"],
     "serial_key": None,
     "waits_for": None,
+    "waiting_for": [],
 }
 RUNS: dict[str, Any] = {"items": [RUN], "next": RUN["id"]}
 REPLAYED: dict[str, Any] = {"runs": [RUN["id"]]}
@@ -77,6 +78,31 @@ REFUSED_EVENT: dict[str, Any] = {
     "runs": [],
 }
 EVENTS: dict[str, Any] = {"items": [REFUSED_EVENT], "next": None}
+DELIVERY: dict[str, Any] = {
+    "id": "dlv_019c135e7d097b6a8c9d0e1f2a3b4c5d",
+    "source": "shop",
+    "outcome": "refused",
+    "received_at": "2026-01-31T09:30:00Z",
+    "last_at": None,
+    "times": 1,
+    "size": 213,
+    "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    "message_id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+    "signed_at": "2026-01-31T09:29:58Z",
+    "problem": None,
+    "events": [
+        {
+            "id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            "uid": EVENT["uid"],
+            "outcome": "refused",
+            "problem": REFUSED_EVENT["problem"],
+            "runs": [],
+        }
+    ],
+    "replayed_at": None,
+    "replayed_by": None,
+}
+SHOWN_DELIVERY: dict[str, Any] = {**DELIVERY, "headers": None, "body": None}
 JOURNAL: dict[str, Any] = {
     "items": [
         {
@@ -141,6 +167,7 @@ REVIEW: dict[str, Any] = {
     "decision": None,
     "people": 1,
     "approvers": [],
+    "roles": [],
     "barred": [],
     "agreed": [],
     "expired_at": None,
@@ -207,6 +234,13 @@ GRAPH: dict[str, Any] = {
         {"source": "refund", "target": "__end__", "conditional": False, "label": None},
     ],
 }
+FORM_FIELDS: dict[str, Any] = {
+    "name": "Ann Waller",
+    "email": "ann@example.org",
+    "seats": "7",
+    "form_token": "5f0c9e52-7a1c-4a8e-9d8e-0f6f4f3a2b1c",
+}
+FORM_ANSWER: dict[str, Any] = {"id": f"{FORM_FIELDS['form_token']}.9f86d081884c7d65", "duplicate": False}
 PROBLEM: dict[str, Any] = {
     "type": "urn:eventwright:problem:decided",
     "title": "Another decision on this review was first.",

@@ -12,12 +12,12 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from eventwright.app.web import examples
-from eventwright.graphs.schedules import Missed
 from eventwright.guardrails.concerns import ConcernKind, concerns
 from eventwright.queue.intake import Receipt
 from eventwright.runs import records
 from eventwright.runs.records import DecisionType, EventState, JournalKind, ReviewKind, ReviewState
 from eventwright.runs.states import Outcome, Reason, RunState
+from eventwright.runs.waits import WaitingFor
 
 
 def example(*values: Any) -> dict[str, Any]:
@@ -141,10 +141,13 @@ class Run(Answer):
     reviews: list[str] = Field(description="the ids of its reviews, oldest first")
     serial_key: str | None = Field(None, description="runs of its workflow with the same key go one after the other")
     waits_for: str | None = Field(None, description="the run that goes before it, while it waits for its turn")
+    waiting_for: list[WaitingFor] = Field([], description="the events from outside, and the times, that it waits for")
 
     @classmethod
-    def of(cls, run: records.Run, reviews: list[str], waits_for: str | None = None) -> Self:
-        return cls.model_validate(vars(run) | {"reviews": reviews, "waits_for": waits_for})
+    def of(
+        cls, run: records.Run, reviews: list[str], waits_for: str | None = None, waiting: Sequence[WaitingFor] = ()
+    ) -> Self:
+        return cls.model_validate(vars(run) | {"reviews": reviews, "waits_for": waits_for, "waiting_for": waiting})
 
 
 class RunPage(Answer):
@@ -229,6 +232,7 @@ class Review(Answer):
     decision: Decision | None
     people: int = Field(1, description="how many different people must agree; so many reviews have this digest")
     approvers: list[str] = Field([], description="who may decide; everybody if empty")
+    roles: list[str] = Field([], description="the roles that whoever decides must have, every one")
     barred: list[str] = Field([], description="who may not: who asked for the call, who edited it")
     agreed: list[str] = Field([], description="who has agreed so far, where several people must")
     expired_at: datetime | None = Field(None, description="when `arguments` and `evidence` were deleted")
@@ -237,7 +241,8 @@ class Review(Answer):
     @classmethod
     def of(cls, review: records.Review, agreed: Sequence[str] = ()) -> Self:
         warnings = concerns(review.arguments, question=review.question, evidence=review.evidence)
-        return cls.model_validate(vars(review) | {"agreed": list(agreed), "warnings": warnings})
+        told = {"agreed": list(agreed), "roles": list(review.roles), "warnings": warnings}
+        return cls.model_validate(vars(review) | told)
 
 
 class ReviewPage(Answer):
@@ -274,101 +279,6 @@ class DecisionBody(Body):
         if self.type is DecisionType.RESPOND and "response" not in self.model_fields_set:
             raise ValueError("respond needs a `response`")
         return self
-
-
-# -- workflows ---------------------------------------------------------------------------------------------------------
-
-
-class Trigger(Answer):
-    """Which events start the workflow; without versions every payload is taken."""
-
-    type: str
-    source: str | None
-    versions: list[str]
-    key: str | None = Field(None, description="the field or function by which its runs go one after the other")
-
-
-class Schedule(Answer):
-    """A trigger by the clock."""
-
-    workflow: str
-    name: str
-    type: str = Field(description="of the events that it makes")
-    source: str = Field(description="of the events that it makes; their ids are the ticks")
-    cron: str
-    words: str = Field(description="the cron line in English")
-    zone: str
-    missed: Missed = Field(description="what becomes of ticks that came due while no worker was there")
-    last: datetime | None = Field(description="the newest tick that has fired")
-    runs: list[str] = Field(description="the runs that it started")
-    next: datetime | None = Field(description="the next tick")
-
-
-class ScheduleList(Answer):
-    """The schedules of the workflows that are deployed, the next first."""
-
-    model_config = ConfigDict(json_schema_extra=example(examples.SCHEDULES))
-
-    items: list[Schedule]
-
-
-class ToolUse(Answer):
-    """A tool that a node may call, and the rule by which a person must approve the call."""
-
-    name: str
-    tool_class: str = Field(alias="class")
-    approval: str | None
-
-
-class Node(Answer):
-    """A node and what its policy allows."""
-
-    name: str
-    tools: list[ToolUse]
-    min_confidence: float | None
-    retries: int = Field(description="after a failure, at most; some errors may get fewer")
-    timeout: float | None = Field(description="seconds")
-    fallback: bool = Field(description="whether prepared content stands in for the model")
-    lane: str = Field(description="whose workers run it")
-
-
-class Workflow(Answer):
-    """A workflow in one of its versions."""
-
-    name: str
-    version: str
-    newest: bool = Field(description="whether new events start this version; the others go on with their runs")
-    fingerprint: str = Field(description="of its graph; a run keeps that of the graph it runs in")
-    description: str
-    lane: str
-    triggers: list[Trigger]
-    nodes: list[Node]
-
-
-class WorkflowList(Answer):
-    """The workflows that are deployed, each in every version, in the order in which they are declared."""
-
-    model_config = ConfigDict(json_schema_extra=example(examples.WORKFLOWS))
-
-    items: list[Workflow]
-
-
-class Edge(Answer):
-    """A way from node to node."""
-
-    source: str
-    target: str
-    conditional: bool
-    label: str | None
-
-
-class Graph(Answer):
-    """A workflow's graph."""
-
-    model_config = ConfigDict(json_schema_extra=example(examples.GRAPH))
-
-    nodes: list[str]
-    edges: list[Edge]
 
 
 # -- the service -------------------------------------------------------------------------------------------------------

@@ -1,30 +1,22 @@
-"""Events come in here: CloudEvents, webhooks, and refused events once more."""
+"""Events come in here: CloudEvents, and refused events once more. Webhooks are in `routes_webhooks`."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import PlainTextResponse
-from starlette.datastructures import Headers
 
 from eventwright.app.composition import App
 from eventwright.app.observing.spans import TRACEPARENT, valid_parent
 from eventwright.app.web import examples
 from eventwright.app.web.access import Who
 from eventwright.app.web.bodies import read, read_body
-from eventwright.app.web.models import Accepted, AcceptedEvent, EventPage, RefusedItem, StoredEvent
+from eventwright.app.web.models import Accepted, AcceptedEvent, EventPage, StoredEvent
 from eventwright.app.web.paging import Cursor, Eventwright, Id, Limit, cut, problems
-from eventwright.app.web.refusals import logged_problem
+from eventwright.app.web.taking_in import answer, take_in_each
 from eventwright.app.wire.envelopes import BATCH, STRUCTURED, read_events
-from eventwright.app.wire.problems import Problem, ProblemType, Refused, problem_of
-from eventwright.app.wire.strict_json import parse
-from eventwright.queue.webhook_providers import Delivery, Options, Told, provider_of
-from eventwright.queue.webhooks import BadWebhook, SignatureRefused, single_headers, verify
+from eventwright.app.wire.problems import Problem, ProblemType, Refused
 from eventwright.runs.event import Event
 from eventwright.runs.records import EventState
 
@@ -59,30 +51,8 @@ _EVENT_BODY: dict[str, Any] = {
         },
     },
 }
-_WEBHOOK_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "application/json": {"schema": {"type": ["object", "array"]}, "example": examples.WEBHOOK},
-        "application/x-www-form-urlencoded": {"schema": {"type": "object"}, "example": examples.FORM},
-    },
-}
-_SIGNED: list[dict[str, Any]] = [
-    {
-        "name": name,
-        "in": "header",
-        "required": False,
-        "description": "of Standard Webhooks; each provider has headers of its own",
-        "schema": {"type": "string"},
-    }
-    for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
-]
-_WANTED_OTHERWISE: dict[str, Any] = {
-    "description": "Accepted, and answered as the provider wants it: Slack's challenge and buttons, GitHub's ping.",
-    "content": {"text/plain": {"schema": {"type": "string"}, "example": "pong"}},
-}
-#: Our own troubles, for which nobody but time is needed.
-_WORTH_ANOTHER_TRY = frozenset({ProblemType.INTERNAL, ProblemType.UNAVAILABLE, ProblemType.TOO_BUSY})
-_INTAKE = problems(
+#: What may be wrong with an event, or with what brings it.
+INTAKE = problems(
     ProblemType.BAD_JSON,
     ProblemType.BAD_EVENT,
     ProblemType.FORBIDDEN,
@@ -99,7 +69,7 @@ _INTAKE = problems(
     "/events",
     status_code=202,
     response_model_exclude_none=True,
-    responses=_INTAKE | problems(ProblemType.UNSUPPORTED_MEDIA_TYPE),
+    responses=INTAKE | problems(ProblemType.UNSUPPORTED_MEDIA_TYPE),
     openapi_extra={"requestBody": _EVENT_BODY},
 )
 async def receive_events(request: Request, app: Eventwright, who: Who) -> Accepted:
@@ -113,33 +83,9 @@ async def receive_events(request: Request, app: Eventwright, who: Who) -> Accept
     trace = valid_parent(request.headers.get(TRACEPARENT))
     items = [item if isinstance(item, Problem) else _as_sent(item, who.name, trace) for item in delivery.items]
     if delivery.batch:
-        return await _receive_batch(app, items)
+        return answer(items, await take_in_each(app, items))
     (item,) = items
     return await _receive(app, _event(item))
-
-
-@router.post(
-    "/webhooks/{source}",
-    status_code=202,
-    response_model=Accepted,
-    response_model_exclude_none=True,
-    responses=_INTAKE | problems(ProblemType.BAD_SIGNATURE) | {200: _WANTED_OTHERWISE},
-    openapi_extra={"requestBody": _WEBHOOK_BODY, "parameters": _SIGNED, "security": []},
-)
-async def receive_webhook(source: str, request: Request, app: Eventwright) -> Accepted | PlainTextResponse:
-    """Take in a provider's own body, signed as the provider signs.
-
-    A source that is called `stripe`, `hubspot`, `slack`, `github` or `shopify`, or whose
-    `EVENTWRIGHT_WEBHOOK_<SOURCE>_SCHEME` is one of these or `hmac`, is read as such; any other by Standard Webhooks.
-    The secrets are in `EVENTWRIGHT_WEBHOOK_<SOURCE>_SECRET`; a source without one is answered like a bad signature.
-    `My_Shop` and `my-shop` are one source, and its events come from `/webhooks/my-shop`.
-    """
-    body = await read_body(request)
-    # One spelling: a signed request that is sent again to another spelling must be found to be the same event.
-    name = source.lower().replace("_", "-")
-    told = await _told(app, name, body, request.headers)
-    accepted = await _receive_told(app, told)
-    return accepted if told.answer is None else PlainTextResponse(told.answer)
 
 
 @router.get("/events", responses=problems(ProblemType.BAD_REQUEST))
@@ -158,7 +104,7 @@ async def show_event(uid: Id, app: Eventwright) -> StoredEvent:
 
 
 @router.post(
-    "/events/{uid}/replay", status_code=202, responses=_INTAKE | problems(ProblemType.NOT_FOUND, ProblemType.EXPIRED)
+    "/events/{uid}/replay", status_code=202, responses=INTAKE | problems(ProblemType.NOT_FOUND, ProblemType.EXPIRED)
 )
 async def replay_event(uid: Id, app: Eventwright) -> Accepted:
     """Take a refused event in once more, after a deploy that understands it."""
@@ -179,90 +125,3 @@ def _event(item: Event | Problem) -> Event:
 
 async def _receive(app: App, event: Event) -> Accepted:
     return Accepted(events=[AcceptedEvent.of(await app.engine.receive(event))])
-
-
-async def _told(app: App, source: str, body: bytes, headers: Headers) -> Told:
-    """What a signed request tells. Raises SignatureRefused, which is counted, and what is wrong with its body."""
-    settings = app.settings
-    secrets = settings.webhook_secrets(source)
-    provider = provider_of(source, settings.webhook_setting(source, "SCHEME"))
-    options = Options(url=settings.webhook_setting(source, "URL"), header=settings.webhook_setting(source, "HEADER"))
-    try:
-        verified = verify(body, headers, secrets, datetime.now(UTC), scheme=provider.scheme(options))
-    except SignatureRefused:
-        app.store.telemetry.webhook_refused(source if secrets else "")
-        raise
-    once = single_headers(headers)
-
-    def tell(raw: bytes) -> Told:
-        return provider.tell(Delivery(source=source, raw=raw, headers=once, verified=verified, parse=parse))
-
-    return await read(body, tell)
-
-
-async def _receive_told(app: App, told: Told) -> Accepted:
-    """Take in the events of one webhook: all or, when we are in trouble, the provider is to send them again."""
-    match told.events:
-        case ():
-            return Accepted(events=[])
-        case (BadWebhook() as fault,):
-            raise fault
-        case (Event() as event,):
-            return await _receive(app, event)
-    items = [problem_of(item) if isinstance(item, BadWebhook) else item for item in told.events]
-    return await _receive_batch(app, items, together=True)
-
-
-async def _receive_batch(app: App, items: Sequence[Event | Problem], *, together: bool = False) -> Accepted:
-    """Every item's own answer, in their order.
-
-    Args:
-        app: who takes them in.
-        items: the events, and why others are none.
-        together: the sender reads the status alone, and sends all again or none: our own trouble with one item is
-            told for all. Those that are stored are duplicates then.
-
-    Raises:
-        Refused: none was accepted, or it is worth another try; with all the answers.
-    """
-    answers: dict[int, AcceptedEvent | RefusedItem] = {}
-
-    async def in_turn(positions: list[int]) -> None:
-        for position in positions:
-            answers[position] = await _answer(app, items[position])
-
-    # Items of one name are taken one after the other, so that the first is the one that counts.
-    turns: dict[object, list[int]] = {}
-    for position, item in enumerate(items):
-        name = (item.source, item.id) if isinstance(item, Event) else position
-        turns.setdefault(name, []).append(position)
-    await asyncio.gather(*(in_turn(positions) for positions in turns.values()))
-    ordered = [answers[position] for position in range(len(items))]
-    refused = [answer for answer in ordered if isinstance(answer, RefusedItem)]
-    trouble = together and any(item.error["type"] in _WORTH_ANOTHER_TRY for item in refused)
-    if trouble or len(refused) == len(ordered):
-        raise Refused(_all_refused(refused, len(ordered)))
-    return Accepted(events=ordered)
-
-
-async def _answer(app: App, item: Event | Problem) -> AcceptedEvent | RefusedItem:
-    if isinstance(item, Problem):
-        return RefusedItem(error=item.document())
-    try:
-        return AcceptedEvent.of(await app.engine.receive(item))
-    except Exception as error:  # noqa: BLE001 - each item answers for itself, and a fault of ours is logged
-        return RefusedItem(id=item.id, source=item.source, error=logged_problem(error).document())
-
-
-def _all_refused(refused: Sequence[RefusedItem], of: int) -> Problem:
-    """The problem of a batch that is not accepted: our own trouble first, for it is worth another try."""
-    by_name = {str(member): member for member in ProblemType}
-    types = [by_name[item.error["type"]] for item in refused]
-    if not types:
-        return Problem(type=ProblemType.BAD_EVENT, detail="the batch is empty")
-    worst = next((own for own in types if own in _WORTH_ANOTHER_TRY), types[0])
-    items = [item.model_dump(exclude_none=True) for item in refused]
-    detail = f"{len(items)} of {of} events were not accepted; `events` says why for each"
-    waits = [item.error["retry_after"] for item in refused if "retry_after" in item.error]
-    again = {"retry_after": max(waits)} if waits and worst in _WORTH_ANOTHER_TRY else {}
-    return Problem(type=worst, detail=detail, extensions={"events": items} | again)

@@ -21,6 +21,7 @@ from eventwright.runs import records
 from eventwright.runs.errors import IllegalMove
 from eventwright.runs.states import FINAL, RunState
 from eventwright.runs.turns import ahead
+from eventwright.runs.waits import waiting_for
 
 router = APIRouter(prefix="/v1", tags=["runs"])
 
@@ -43,7 +44,8 @@ async def list_runs(
     items, last = cut(found, limit)
     reviews = await app.store.review_ids([run.id for run in items]) if items else {}
     before = await ahead(app.store, items)
-    shown = [Run.of(run, reviews[run.id], before.get(run.id)) for run in items]
+    waiting = await waiting_for(app.store, [run.id for run in items])
+    shown = [Run.of(run, reviews[run.id], before.get(run.id), waiting[run.id]) for run in items]
     return RunPage(items=shown, next=last.id if last else None)
 
 
@@ -148,7 +150,8 @@ async def reconcile_run(run_id: Id, app: Eventwright, who: Who) -> Run:
 
 async def _shown(app: App, run: records.Run) -> Run:
     before = await ahead(app.store, [run])
-    return Run.of(run, (await app.store.review_ids([run.id]))[run.id], before.get(run.id))
+    waiting = await waiting_for(app.store, [run.id])
+    return Run.of(run, (await app.store.review_ids([run.id]))[run.id], before.get(run.id), waiting[run.id])
 
 
 async def _replay_if_failed(app: App, run: records.Run, by: str) -> bool:

@@ -9,11 +9,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from eventwright.app.web.metrics_server import METRICS
-from eventwright.app.web.models import (
+from eventwright.app.web.models import Health, Index
+from eventwright.app.web.models_workflows import (
     Edge,
     Graph,
-    Health,
-    Index,
     Node,
     Schedule,
     ScheduleList,
@@ -27,6 +26,7 @@ from eventwright.app.wire.problems import ProblemType
 from eventwright.graphs import workflow as declared
 from eventwright.graphs.schedules import Missed, schedules_of
 from eventwright.graphs.serial import key_words
+from eventwright.graphs.waiting import Continues
 from eventwright.guardrails.policy import Policy
 from eventwright.runs.errors import StoreUnavailable
 from eventwright.runs.schedules import last_firings
@@ -169,6 +169,7 @@ def describe_workflow(workflow: declared.Workflow, *, newest: bool) -> Workflow:
                 source=trigger.source,
                 versions=list(trigger.payload),
                 key=None if trigger.key is None else key_words(trigger.key),
+                continues=isinstance(trigger, Continues),
             )
             for trigger in workflow.triggers
         ],

@@ -22,6 +22,7 @@ from eventwright.queue.desk import AlreadyDecided, ReviewClosed, StaleDecision, 
 from eventwright.queue.intake import EventConflict, EventRefused, ReservedEvent
 from eventwright.queue.migration import BadMigration
 from eventwright.queue.webhooks import BadWebhook, SignatureRefused
+from eventwright.runs.deliveries import NothingToReplay, UnknownDelivery
 from eventwright.runs.errors import (
     AlreadyUndone,
     DecisionRefused,
@@ -115,6 +116,11 @@ class ProblemType(StrEnum):
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "The decision is not among the allowed ones, or does not fit the review's schema.",
     )
+    NOTHING_TO_REPLAY = (
+        "nothing-to-replay",
+        HTTPStatus.CONFLICT,
+        "Of this delivery nothing is kept that could be taken in again.",
+    )
     EXPIRED = "expired", HTTPStatus.GONE, "What this needs was kept long enough, and is deleted."
     TOO_BUSY = (
         "too-busy",
@@ -193,6 +199,8 @@ _TOLD: Mapping[type[EventwrightError], ProblemType] = MappingProxyType(
         UnknownRun: ProblemType.NOT_FOUND,
         UnknownReview: ProblemType.NOT_FOUND,
         UnknownEvent: ProblemType.NOT_FOUND,
+        UnknownDelivery: ProblemType.NOT_FOUND,
+        NothingToReplay: ProblemType.NOTHING_TO_REPLAY,
         EventExpired: ProblemType.EXPIRED,
         UnknownWorkflow: ProblemType.NOT_FOUND,
         DuplicateEvent: ProblemType.EVENT_CONFLICT,

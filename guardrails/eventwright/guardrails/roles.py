@@ -1,0 +1,24 @@
+"""Which roles a call asks for: those that its node's policy names, and those that the rules which ask do."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from eventwright.guardrails.policy import Policy
+from eventwright.guardrails.verdicts import Verdict
+
+
+def roles_for(policy: Policy, asks: Sequence[Verdict]) -> tuple[str, ...]:
+    """The roles that whoever approves the call must have, every one; none if nobody is asked."""
+    named = [*policy.approval.roles, *(verdict.role for verdict in asks if verdict.role)] if asks else []
+    return tuple(dict.fromkeys(named))
+
+
+def counts_as_approved(policy: Policy, asks: Sequence[Verdict], held: Collection[str]) -> bool:
+    """Whether it is enough that one person has edited the call, or has approved it where LangChain's middleware asked.
+
+    Args:
+        held: the roles that this person was asked in; by the middleware in none.
+    """
+    one = policy.approval.people == 1 and all(verdict.people == 1 for verdict in asks)
+    return one and set(roles_for(policy, asks)) <= set(held)

@@ -1,0 +1,228 @@
+"""An event that comes when nobody waits for it any more finds the run that had, and starts the path designed for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from tests.outside import World, a_world
+from tests.queue.waiting_world import DAY, Paid, log, notes, paying, pays, waits
+
+from eventwright.graphs.waiting import wait_for
+from eventwright.runs.event import Event
+from eventwright.runs.records import Run
+from eventwright.runs.retention import Keep, Removed, removable, remove_some
+from eventwright.runs.states import Outcome, RunState
+
+
+@pytest.fixture
+async def world(database_url: str) -> AsyncIterator[World]:
+    async with a_world(database_url) as world:
+        yield world
+
+
+class Seen:
+    """The path for what comes too late: it starts a run whose log says so, and keeps what it was given."""
+
+    def __init__(self, answer: Any = None) -> None:
+        self.answer = {"log": ["late"]} if answer is None else answer
+        self.given: list[tuple[Any, Event, Run]] = []
+
+    def __call__(self, payload: Any, event: Event, earlier: Run) -> Any:
+        self.given.append((payload, event, earlier))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+async def over(world: World, late: Any, *, paid: bool = False, nodes: Any = (waits,)) -> Any:
+    """A run that has waited, in vain or not, and has ended."""
+    run = await world.send(paying(*nodes, late=late))
+    await run.go_on()
+    if paid:
+        await pays(world, "in time")
+        await run.go_on()
+    await run.pass_time(10 * DAY)
+    assert (await run.run()).state is RunState.COMPLETED
+    return run
+
+
+@pytest.mark.parametrize("paid", [True, False])
+async def test_it_starts_a_run_with_what_the_trigger_says_and_is_told_of_the_earlier_one(
+    world: World, paid: bool
+) -> None:
+    late = Seen()
+    run = await over(world, late, paid=paid)
+
+    (started,) = (await pays(world, "99")).runs
+
+    assert started.id != run.run_id
+    ((payload, event, earlier),) = late.given
+    assert (payload, event.id) == (Paid(invoice_id="7", amount="99"), started.event.id)
+    assert (earlier.id, earlier.state, earlier.outcome) == (run.run_id, RunState.COMPLETED, Outcome.AUTO)
+    assert await notes(run) == [("came, which it waited for" if paid else "nothing came in time"), "came too late"]
+    new = world.take(started.id)
+    assert (await new.go_on()).state is RunState.WAITING, "the new run waits as any other, and not for its own event"
+    await pays(world, "100")
+    assert (await new.go_on()).state is RunState.COMPLETED
+    assert await log(new) == ["late", "100"]
+
+
+async def test_without_a_path_it_is_kept_and_noted_and_starts_nothing(world: World) -> None:
+    run = await over(world, None)
+    receipt = await pays(world, id="late")
+    assert receipt.runs == ()
+    assert (await notes(run))[-1] == "came too late"
+    assert (await pays(world, id="late")).duplicate
+    assert (await notes(run)).count("came too late") == 1
+
+
+async def test_a_path_may_say_that_nothing_starts(world: World) -> None:
+    run = await over(world, lambda payload, event, earlier: None)
+    assert (await pays(world)).runs == ()
+    assert (await notes(run))[-1] == "came too late"
+
+
+@pytest.mark.parametrize("answer", [ValueError("broken"), ["no dict"], {"log": object()}])
+async def test_a_path_that_fails_is_noted_and_the_event_is_accepted_all_the_same(world: World, answer: Any) -> None:
+    run = await over(world, Seen(answer))
+    assert (await pays(world)).runs == ()
+    (note,) = [entry for entry in await run.journal() if entry.data.get("text") == "came too late"]
+    assert note.data["problem"].startswith("late= of its trigger failed: ")
+    await world.engine.tick()
+    assert (await notes(run)).count("came too late") == 1
+
+
+async def test_what_comes_twice_starts_one_run(world: World) -> None:
+    await over(world, Seen())
+    first, second = [await pays(world, id="late") for _ in range(2)]
+    assert [run.id for run in first.runs] == [run.id for run in second.runs]
+    assert len(first.runs) == 1
+    assert second.duplicate
+
+
+async def test_of_a_run_that_may_wait_for_it_again_it_is_not_late(world: World) -> None:
+    """Between two waits of a loop: the next one takes it."""
+    paid: list[Any] = []
+
+    async def between(state: Any) -> dict[str, Any]:
+        if not paid:
+            paid.append(await pays(world, "between"))
+        return {}
+
+    late = Seen()
+    run = await world.send(paying(waits, between, waits, late=late))
+    await run.go_on()
+    await pays(world, "first")
+    assert (await run.go_on()).state is RunState.COMPLETED
+    assert await log(run) == ["first", "between"]
+    await world.engine.tick()
+    assert late.given == []
+
+
+async def test_if_that_run_ends_without_waiting_again_it_is_late_then(world: World) -> None:
+    paid: list[Any] = []
+
+    async def after(state: Any) -> dict[str, Any]:
+        if not paid:
+            paid.append(await pays(world, "after"))
+        return {}
+
+    run = await world.send(paying(waits, after, late=Seen()))
+    await run.go_on()
+    await run.pass_time(3 * DAY)
+    assert (await run.run()).state is RunState.COMPLETED
+    assert paid[0].runs == ()
+
+    await world.engine.tick()
+
+    new = next(one for one in await world.store.runs() if one.id != run.run_id)
+    assert new.event.data["amount"] == "after"
+    assert (await notes(run))[-1] == "came too late"
+    await world.engine.tick()
+    assert len(await world.store.runs()) == 2
+
+
+async def test_a_dead_letter_may_be_replayed_and_take_it(world: World) -> None:
+    broken = [True]
+
+    async def fails(state: Any) -> dict[str, Any]:
+        if broken:
+            raise ValueError("broken")
+        return {}
+
+    late = Seen()
+    run = await world.send(paying(waits, fails, waits, late=late))
+    await run.go_on()
+    await pays(world, "1")
+    assert (await run.go_on()).state is RunState.FAILED
+    assert (await pays(world, "2")).runs == ()
+    await world.engine.tick()
+    assert late.given == []
+    broken.clear()
+    await world.engine.replay(run.run_id, by="olga")
+    assert (await run.go_on()).state is RunState.COMPLETED
+    assert await log(run) == ["1", "2"]
+
+
+async def test_a_worker_that_dies_in_between_leaves_it_to_the_next(world: World) -> None:
+    """The event is accepted; what starts for it is started by whoever ticks first, and once."""
+    late = Seen()
+    await over(world, late)
+    world.engine._intake._continuing.see_to_late = _dies  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        await pays(world, id="late")
+    world.deploy(paying(late=late))
+    await asyncio.gather(world.engine.tick(), world.engine.tick())
+    assert len(await world.store.runs()) == 2
+    assert [run.event.id for run in (await pays(world, id="late")).runs] == ["late"]
+
+
+async def _dies(*_: Any, **__: Any) -> list[Run]:
+    raise asyncio.CancelledError
+
+
+async def test_on_two_machines_it_starts_one_run(racing: tuple[World, World]) -> None:
+    one, other = racing
+    await over(one, None)
+    for world in racing:
+        world.deploy(paying(late=Seen()))
+    world = racing[0]
+    async with world.store.write() as tx:
+        event = Event(id="late", source="/bank", type="paid", data={"invoice_id": "7"})
+        from eventwright.runs.records import EventState
+
+        tx.add_event(event, EventState.ACCEPTED)
+        tx.tell(event, workflow="job", key="7", starts=False)
+    await asyncio.gather(one.engine.tick(), other.engine.tick())
+    assert len(await world.store.runs()) == 2
+
+
+async def test_the_event_is_kept_as_long_as_a_run_needs_it(world: World) -> None:
+    """Retention: neither the answer of a run that is under way goes, nor what may yet start one."""
+    keep = Keep(checkpoints=None, payloads=timedelta(days=7), deliveries=None)
+    run = await world.send(paying(waits, _for_ever, late=Seen()))
+    await run.go_on()
+    await pays(world, "answer")
+    await run.go_on()
+    await pays(world, "kept")
+    world.clock.pass_until(world.clock() + 30 * DAY)
+    assert await removable(world.store, keep) == await remove_some(world.store, keep) == Removed()
+
+    await world.engine.cancel(run.run_id, by="olga")
+    await world.engine.tick()
+    late = next(one for one in await world.store.runs() if one.id != run.run_id)
+    await world.engine.cancel(late.id, by="olga")
+    world.clock.pass_until(world.clock() + 30 * DAY)
+    assert (await removable(world.store, keep)).events == 3
+    while await remove_some(world.store, keep):
+        pass
+    assert [stored.event.data for stored in await world.store.events()] == [None] * 3
+
+
+async def _for_ever(state: Any) -> dict[str, Any]:
+    await wait_for("replied", key="7")
+    return {}
