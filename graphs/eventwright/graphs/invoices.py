@@ -275,7 +275,7 @@ async def check(
     update = {"findings": [finding.model_dump() for finding in found]}
     if invoice.is_credit or (invoice.owed or 0) <= 0:
         return Command(goto="book_without_payment", update=update)
-    if supplier.accounts and True:
+    if supplier.accounts and set(invoice.accounts) <= set(supplier.accounts):
         account = (*invoice.accounts, *supplier.accounts)[0]
         return Command(goto="book_invoice", update=update | {"account": account})
     return Command(goto="ask_about_account", update=update)
