@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.invoice_documents import EXAMPLES, RuleCase, invoice, rule_cases
 
-from eventwright.graphs.invoice_findings import money, to_cents
-from eventwright.graphs.invoice_rules import findings, is_arithmetic
+from eventwright.graphs.invoicing.findings import money, to_cents
+from eventwright.graphs.invoicing.rules import findings, is_arithmetic
 from eventwright.tools.e_invoice import read_xml
 from eventwright.tools.e_invoice_fields import Category, EInvoice
 

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from tests.journeys.invoice_world import Office, open_office
 from tests.journeys.support_world import Outside
 
 from eventwright.tools.crm import Crm
@@ -22,3 +23,10 @@ async def outside(tmp_path: Path) -> AsyncIterator[Outside]:
             ledger=await stack.enter_async_context(PaymentLedger.open(tmp_path / "payments.db")),
             smtp=await stack.enter_async_context(local_smtp()),
         )
+
+
+@pytest.fixture
+async def office(tmp_path: Path, database_url: str) -> AsyncIterator[Office]:
+    """The accounting office, on each of the two stores."""
+    async with open_office(tmp_path, database_url) as opened:
+        yield opened

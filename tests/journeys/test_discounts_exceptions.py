@@ -391,6 +391,17 @@ async def test_human_approval_what_was_signed_otherwise_than_approved_asks_the_d
     assert (await office.quote()).ending == ending
 
 
+async def test_human_approval_a_letter_that_the_signature_system_has_lost_asks_the_director(office: Sales) -> None:
+    await office.asks()
+    envelope_id = (await office.envelope()).id
+    await office.signatures.execute("DELETE FROM envelopes")
+    await office.tells(envelope_id=envelope_id)
+    [asked] = await office.reviews()
+    assert (asked.arguments or {})["differences"] == ["the signature system does not know it"]
+    await office.decides("reject", by="dan")
+    assert (await office.quote()).ending == "disputed"
+
+
 async def test_human_approval_an_event_that_is_not_true_signs_nothing(office: Sales) -> None:
     await office.asks()
     for number in range(3):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.invoice_documents import EXAMPLES
 from tests.journeys.invoice_world import Office, open_office
 
-from eventwright.graphs.invoice_rules import findings, is_arithmetic
+from eventwright.graphs.invoicing.rules import findings, is_arithmetic
 from eventwright.runs.migrate import upgrade
 from eventwright.runs.records import Decision, DecisionType
 from eventwright.tools.e_invoice import UnreadableDocument, read_xml

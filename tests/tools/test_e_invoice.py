@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.invoice_documents import EXAMPLES, TEXT, example, invoice, letter
 
-from eventwright.graphs.invoice_rules import findings
+from eventwright.graphs.invoicing.rules import findings
 from eventwright.tools.e_invoice import MOST_LETTERS, MOST_PAGES, UnreadableDocument, read_pdf, read_xml
 
 CII = """<?xml version="1.0" encoding="UTF-8"?>

@@ -22,7 +22,9 @@ from eventwright.tools.building import ModelSettings
 from eventwright.tools.limits import Limits
 from eventwright.tools.secrets import VARIABLE, Secrets
 
-SHIPPED_WORKFLOWS = "eventwright.graphs.support"
+SHIPPED_WORKFLOWS = ",".join(
+    f"eventwright.graphs.{name}" for name in ("support", "invoices", "leads", "discounts", "failed_payments")
+)
 _SIGNING = re.compile(r"EVENTWRIGHT_WEBHOOK_.+_SECRET")
 _WATCHED = re.compile(r"EVENTWRIGHT_DATABASE_([A-Z0-9_]+)_URL")
 

@@ -44,7 +44,7 @@ class QuoteRequest(BaseModel):
     lead: Asker
     items: Items
     currency: Currency
-    discount: Discount = Discount()
+    discount: Discount = Field(default_factory=lambda: Discount.model_validate({}))
     requested_by: str = Field(min_length=1, max_length=200)
 
 

@@ -20,12 +20,12 @@ from langgraph.types import Command, interrupt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from eventwright.graphs.exceptions import Exceptions
-from eventwright.graphs.invoice_booking import an_answer, arguments_of, bookable, booking_of, short
-from eventwright.graphs.invoice_comparison import compare
-from eventwright.graphs.invoice_findings import Finding
-from eventwright.graphs.invoice_payments import findings_rule, payment_rule
-from eventwright.graphs.invoice_rules import findings
-from eventwright.graphs.invoice_texts import INSTRUCTIONS, SCHEMA, invoice_from, not_in_text
+from eventwright.graphs.invoicing.booking import an_answer, arguments_of, as_it_came, bookable, booking, short
+from eventwright.graphs.invoicing.comparison import compare
+from eventwright.graphs.invoicing.findings import Finding
+from eventwright.graphs.invoicing.payments import findings_rule, payment_rule
+from eventwright.graphs.invoicing.rules import findings
+from eventwright.graphs.invoicing.texts import INSTRUCTIONS, SCHEMA, invoice_from, not_in_text
 from eventwright.graphs.judgement import extract
 from eventwright.graphs.starting import starting_event
 from eventwright.graphs.workflow import On, Workflow
@@ -37,7 +37,7 @@ from eventwright.guardrails.rules import from_person, from_record
 from eventwright.guardrails.text import clean_value
 from eventwright.runs.event import Event
 from eventwright.tools import accounting, accounting_export
-from eventwright.tools.accounting_records import Booking, NewBooking, PurchaseOrder, Supplier
+from eventwright.tools.accounting_records import Booking, PurchaseOrder, Supplier
 from eventwright.tools.e_invoice import UnreadableDocument, read_pdf, read_xml
 from eventwright.tools.e_invoice_fields import EInvoice
 
@@ -209,18 +209,6 @@ async def ask_for_supplier(state: InvoiceState) -> Command[Literal["identify", "
     return Command(goto="identify", update={"hint": answer["supplier"]})
 
 
-def booking(state: InvoiceState) -> NewBooking:
-    """The document as the books take it."""
-    found, order = [Finding.model_validate(one) for one in state.get("findings", ())], state.get("order")
-    return booking_of(
-        EInvoice.model_validate(state["invoice"]),
-        Supplier.model_validate(state["supplier"]),
-        sha256=state["sha256"],
-        order_invoiced=Decimal(order["invoiced"]) if order else None,
-        findings=found,
-    )
-
-
 async def look_up(state: InvoiceState) -> InvoiceState:
     """What we ordered, and whether we have this invoice already."""
     invoice = EInvoice.model_validate(state["invoice"])
@@ -244,7 +232,7 @@ def is_new(state: InvoiceState) -> Literal["ask_about_twin", "check", "__end__"]
 async def ask_about_twin(state: InvoiceState) -> Command[Literal["look_up", "check", "__end__"]]:
     """One like it is booked already: a person says whether this is another one."""
     this, twins = booking(state), state["twins"]
-    again = any(NewBooking.model_validate(_only_new(twin)).number_key == this.number_key for twin in twins)
+    again = any(as_it_came(twin).number_key == this.number_key for twin in twins)
     how = "take that booking back first, then approve" if again else "approve: it is another one, go on"
     answer = interrupt(
         {
@@ -258,10 +246,6 @@ async def ask_about_twin(state: InvoiceState) -> Command[Literal["look_up", "che
     if not answer:
         return Command(goto="__end__")
     return Command(goto="look_up") if again else Command(goto="check", update={"known_twin": True, "twins": []})
-
-
-def _only_new(booked: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in booked.items() if name in NewBooking.model_fields}
 
 
 async def check(

@@ -45,6 +45,7 @@ from eventwright.guardrails.stages import ALL_STAGES
 from eventwright.guardrails.verdicts import Denied, Rejected, Stage
 from eventwright.runs.checkpoints import ERROR, CheckpointSaver
 from eventwright.runs.errors import EventwrightError, LeaseLost, StoreUnavailable
+from eventwright.runs.gathered import gathered
 from eventwright.runs.records import DecisionType, EffectState, Lease, Review, ReviewKind, Run, Visit
 from eventwright.runs.states import Outcome, Reason
 from eventwright.runs.store import History, Store
@@ -226,6 +227,9 @@ class Runner:
         given: dict[str, Any] | None = None
         if isinstance(trigger, Continues):
             given = await late_input(self._store, event.uid, workflow.name)
+        elif trigger is not None and trigger.flow is not None and trigger.flow.batch is not None:
+            events = [event, *await gathered(self._store, segment.run.id)]
+            given = {trigger.flow.batch.into: [trigger.graph_input(event) for event in events]}
         elif trigger is not None:
             given = trigger.graph_input(event)
         if trigger is None or given is None:

@@ -20,7 +20,8 @@ LONGEST = 256
 
 
 class BadKey(EventwrightError, ValueError):
-    """An event does not say with which others its runs stand in line: its trigger's `key` gives no usable key."""
+    """An event does not say with which others its runs stand in line: its trigger's `key` gives no usable key, or
+    its `when` no answer."""
 
     def __init__(self, event_type: str, at: str, problem: str) -> None:
         self.event_type = event_type
@@ -45,7 +46,7 @@ def serial_key(key: SerialKey, event: Event, payload: Any) -> str | None:
         if found is None:
             raise BadKey(event.type, at, "the payload has no such field, but its trigger's key= names it")
     else:
-        found, at = _called(key, event), key_words(key)
+        found, at = called(key, event), key_words(key)
         if found is None:
             return None
     text = str(found) if type(found) is int else found
@@ -56,7 +57,7 @@ def serial_key(key: SerialKey, event: Event, payload: Any) -> str | None:
     return text
 
 
-def key_words(key: SerialKey) -> str:
+def key_words(key: str | Callable[[Event], Any]) -> str:
     """The key as it is called for people: the field, or the name of the function."""
     return key if isinstance(key, str) else getattr(key, "__name__", type(key).__name__)
 
@@ -66,11 +67,12 @@ def visible(event: Event) -> Event:
     return replace(event, data=clean_value(event.data), subject=clean_value(event.subject))
 
 
-def _called(key: Callable[[Event], str | None], event: Event) -> Any:
+def called(function: Callable[[Event], Any], event: Event) -> Any:
+    """What a trigger's function says of the event. Raises BadKey: it failed."""
     try:
-        return key(visible(event))
+        return function(visible(event))
     except Exception as error:
-        raise BadKey(event.type, key_words(key), f"it raised {type(error).__name__}: {error}") from error
+        raise BadKey(event.type, key_words(function), f"it raised {type(error).__name__}: {error}") from error
 
 
 def _field(payload: Any, path: str) -> Any:

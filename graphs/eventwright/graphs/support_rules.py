@@ -38,7 +38,21 @@ def one_line(text: str) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:200]
 
 
+def unquoted(text: str) -> str:
+    """A letter without the lines that it quotes of earlier ones."""
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith(">"))
+
+
 def an_address(name: str) -> dict[str, Any]:
     """The form of an answer that is one e-mail address."""
     address = {"type": "string", "pattern": ADDRESS, "maxLength": 254}
     return {"type": "object", "properties": {name: address}, "required": [name], "additionalProperties": False}
+
+
+def an_amount() -> dict[str, Any]:
+    """The form of an answer that is an amount of money."""
+    fields = {
+        "amount": {"type": "string", "pattern": r"^(?!0+(\.0+)?$)[0-9]{1,12}(\.[0-9]{2})?$"},
+        "currency": {"type": "string", "pattern": "^[A-Z]{3}$"},
+    }
+    return {"type": "object", "properties": fields, "required": [*fields], "additionalProperties": False}

@@ -45,6 +45,7 @@ class Continues(On):
         late: what a new run of the workflow starts with, made of the payload, the event and the run that had waited for
             it and has ended since; None starts none. Without it such an event is kept and noted, and starts nothing.
         source: only events of this source.
+        when: only events of which this is true; see `On`.
         trusted: who sends these events is ourselves; by default what an event carries is untrusted.
     """
 
@@ -54,8 +55,8 @@ class Continues(On):
         super().__post_init__()
         if self.key is None:
             raise BadWorkflow(f"Continues({self.type!r}) needs a key=: what the event is about, an invoice say")
-        if self.input is not None or self.requester is not None:
-            raise BadWorkflow(f"Continues({self.type!r}) starts no run and takes neither input= nor requester=")
+        if self.input is not None or self.requester is not None or self.flow is not None:
+            raise BadWorkflow(f"Continues({self.type!r}) starts no run and takes no input=, requester= or flow=")
         if not _is_type(self.type) or self.type.startswith("eventwright."):
             raise BadWorkflow(f"Continues({self.type!r}): nobody can send events of this type")
 

@@ -18,8 +18,9 @@ from pydantic import BaseModel, ValidationError
 
 from eventwright.graphs.exceptions import Exceptions
 from eventwright.graphs.fingerprint import Structure, fingerprint_of, structure_of
+from eventwright.graphs.flow import BadFlow, Flow
 from eventwright.graphs.forms import BadForm, Form
-from eventwright.graphs.serial import SerialKey
+from eventwright.graphs.serial import SerialKey, called
 from eventwright.guardrails.budgets import Budget
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.redaction import Redaction
@@ -86,12 +87,15 @@ class On:
         payload: a pydantic model per payload version; without any, every payload is taken as it is.
         input: makes the graph's input from the validated payload and the event; by default the payload as JSON.
         source: only events of this source.
+        when: only events of which this is true; it gets the event without hidden characters, before its payload is
+            looked at. What it raises refuses the event.
         trusted: who sends these events is ourselves; by default what an event carries is untrusted, and may choose no
             destination and no amount without a rule or a person.
         requester: who asked for what the event starts, as far as it says so, beside the one who sent it.
         key: runs of the workflow with the same key go one after the other, in the order in which their events came in:
             a field of the payload, or a function of the event that returns the key, None for no order.
         form: a page on which people fill the payload in, at `/forms/WORKFLOW/TYPE`.
+        flow: when the runs begin, and which of them make others needless.
     """
 
     type: str
@@ -102,28 +106,42 @@ class On:
     requester: Callable[[Event], str | None] | None = None
     key: SerialKey | None = None
     form: Form | None = field(default=None, kw_only=True)
+    when: Callable[[Event], bool] | None = field(default=None, kw_only=True)
+    flow: Flow | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        field = self.key.partition(".")[0] if isinstance(self.key, str) else None
-        for version, model in self.payload.items() if field is not None else ():
-            if field not in model.model_fields and model.model_config.get("extra") != "allow":
-                raise BadWorkflow(
-                    f"{type(self).__name__}({self.type!r}, key={self.key!r}): the payload of version {version!r} has "
-                    f"no field {field!r}; its fields are: {', '.join(model.model_fields)}"
-                )
+        self._check_key(self.key)
         try:
             if self.form is not None:
                 self.form.inputs(self.payload)
-        except BadForm as error:
-            raise BadWorkflow(f"{type(self).__name__}({self.type!r}, form=...): {error}") from error
+            if self.flow is not None:
+                self._check_key(self.flow.key_with(self.key))
+        except (BadForm, BadFlow) as error:
+            of = "form" if isinstance(error, BadForm) else "flow"
+            raise BadWorkflow(f"{type(self).__name__}({self.type!r}, {of}=...): {error}") from error
+
+    def _check_key(self, key: SerialKey | None) -> None:
+        field = key.partition(".")[0] if isinstance(key, str) else None
+        for version, model in self.payload.items() if field is not None else ():
+            if field not in model.model_fields and model.model_config.get("extra") != "allow":
+                raise BadWorkflow(
+                    f"{type(self).__name__}({self.type!r}, key={key!r}): the payload of version {version!r} has "
+                    f"no field {field!r}; its fields are: {', '.join(model.model_fields)}"
+                )
 
     def bound(self, workflow: str) -> On:
         """This trigger as one of the workflow of that name."""
         return self
 
     def matches(self, event: Event) -> bool:
-        """Whether this trigger is meant for the event at all."""
-        return event.type == self.type and self.source in (None, event.source)
+        """Whether this trigger is meant for the event at all.
+
+        Raises:
+            BadKey: its `when` failed; the event is refused, and kept.
+        """
+        if event.type != self.type or self.source not in (None, event.source):
+            return False
+        return self.when is None or bool(called(self.when, event))
 
     def parse(self, event: Event) -> Any:
         """The payload without hidden characters, validated by the model of its version.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from eventwright.guardrails.stages import unfit_argument
 from eventwright.runs.errors import DecisionRefused, EventwrightError
 from eventwright.runs.event import canonical
 from eventwright.runs.failpoints import Failpoint, failpoint
+from eventwright.runs.flows import taken_by
 from eventwright.runs.records import Decision, DecisionType, Review, ReviewKind, ReviewState, Run
 from eventwright.runs.roles import NO_ROLES, Roles
 from eventwright.runs.store import Store
@@ -44,11 +46,16 @@ class StaleDecision(EventwrightError, ValueError):
 
 
 class ReviewClosed(EventwrightError, ValueError):
-    """The review expired, was superseded, or its run was cancelled."""
+    """The review expired, was superseded, or its run was cancelled. Where a newer run has taken the place of its own,
+    `newer` is that run's id, and `open` its open reviews."""
 
-    def __init__(self, review: Review) -> None:
-        self.review = review
-        super().__init__(f"review {review.id} is {review.state}: {review.state.meaning}")
+    def __init__(self, review: Review, newer: str | None = None, open: Sequence[Review] = ()) -> None:
+        self.review, self.newer, self.open = review, newer, tuple(open)
+        more = (
+            "" if newer is None else f"; newer input came, and run {newer} has taken the place of run {review.run_id}"
+        )
+        asks = f": it asks by review {', '.join(one.id for one in open)}" if open else ""
+        super().__init__(f"review {review.id} is {review.state}: {review.state.meaning}{more}{asks}")
 
 
 class UnfitDecision(EventwrightError, ValueError):
@@ -85,7 +92,7 @@ class Desk:
         if digest is not None and digest != review.digest:
             raise StaleDecision(review, digest)
         if review.state is not ReviewState.OPEN:
-            return _answer_again(review, decision, await self._next(review))
+            return await self._answer_again(review, decision)
         self._roles.check(review, decision)
         run = await self._store.run(review.run_id)
         self._check(review, decision, run.version)
@@ -98,7 +105,7 @@ class Desk:
                 tx.make_due(review.run_id)
                 tx.wake(review.run_id, lane=run.lane)
         except DecisionRefused:
-            return _answer_again(await self._closed(review_id), decision, await self._next(review))
+            return await self._answer_again(await self._closed(review_id), decision)
         failpoint(Failpoint.DESK_DECIDED)
         return await self._store.review(review_id)
 
@@ -127,6 +134,14 @@ class Desk:
             async with self._store.write() as tx:
                 tx.delete_timers(review_id)
         failpoint(Failpoint.DESK_EXPIRED)
+
+    async def _answer_again(self, review: Review, decision: Decision) -> Review:
+        """What a decision about a closed review gets: the review if it repeats itself, else the reason why not."""
+        if review.decision is None and review.state is ReviewState.SUPERSEDED:
+            newer = await taken_by(self._store, review.run_id)
+            asks = await self._store.reviews(state=ReviewState.OPEN, run_ids=[newer]) if newer is not None else []
+            raise ReviewClosed(review, newer, asks)
+        return _answer_again(review, decision, await self._next(review))
 
     async def _next(self, review: Review) -> Review | None:
         """Of several reviews about the same call the one that is still open."""

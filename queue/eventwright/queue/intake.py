@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eventwright.graphs.serial import BadKey, serial_key
+from eventwright.graphs.serial import BadKey
 from eventwright.graphs.workflow import SCHEDULES, InvalidPayload, On, UnknownPayloadVersion, Workflow, Workflows
 from eventwright.guardrails.text import hidden_in
 from eventwright.queue.continuing import Continuing
+from eventwright.queue.flow import keys_of, take_in
 from eventwright.queue.pressure import Pressure
 from eventwright.queue.starting import new_run
 from eventwright.runs.errors import DuplicateEvent, EventExpired, EventwrightError, Overloaded
@@ -146,16 +147,17 @@ class Intake:
         self, event: Event, *, refused: bool, trace: str | None, beside: Beside | None
     ) -> tuple[Run, ...]:
         """Store the event, if it is new, with the runs that it starts; those, and the ones that it went on."""
-        matching = self._matching(event)
         with _refusing(event):
-            keys = [_serial_key(event, trigger) for _, trigger in matching]
+            matching = self._matching(event)
+            keys = [keys_of(trigger, event) for _, trigger in matching]
             listening = self._continuing.listening(event)
         now = await self._store.now()
         runs = tuple(
             replace(new_run(workflow, event, now, serial_key=key), trace=trace)
-            for (workflow, _), key in zip(matching, keys, strict=True)
+            for (workflow, _), (key, _) in zip(matching, keys, strict=True)
         )
         removed = hidden_in({"data": event.data, "subject": event.subject})
+        note = {"text": "hidden characters are left out of what the graph reads", "removed": removed}
         fresh = [workflow for workflow, _ in matching if workflow.fingerprint not in self._kept]
         failpoint(Failpoint.INTAKE_STORING)
         async with self._pressure.room(len(runs)), self._store.write() as tx:
@@ -165,17 +167,16 @@ class Intake:
                 tx.add_event(event, EventState.ACCEPTED)
             for workflow in fresh:
                 tx.keep_graph(workflow.fingerprint, workflow.name, workflow.version, workflow.structure)
-            for run in runs:
-                tx.add_run(run)
-                if removed:
-                    data = {"text": "hidden characters are left out of what the graph reads", "removed": removed}
-                    tx.note(run.id, actor="intake", data=data)
-                tx.wake(run.id, lane=run.lane)
+            flowed = [
+                take_in(tx, run, terms, note if removed else None) for run, (_, terms) in zip(runs, keys, strict=True)
+            ]
             told = self._continuing.tell(tx, event, listening, runs)
             if beside is not None:
                 beside(tx, event, EventState.ACCEPTED)
         failpoint(Failpoint.INTAKE_STORED)
         self._kept.update(workflow.fingerprint for workflow in fresh)
+        if any(terms for _, terms in keys):
+            runs = tuple([await self._store.run(one.run_id) for one in flowed])
         return (*runs, *await self._continuing.gone_on(event, told, trace=trace))
 
     def _matching(self, event: Event) -> list[tuple[Workflow, On]]:
@@ -196,12 +197,6 @@ def _refusing(event: Event) -> Iterator[None]:
         yield
     except (UnknownPayloadVersion, InvalidPayload, BadKey) as cause:
         raise EventRefused(event, cause) from cause
-
-
-def _serial_key(event: Event, trigger: On) -> str | None:
-    """The serial key of the run that the event starts."""
-    payload = trigger.parse(event)
-    return None if trigger.key is None else serial_key(trigger.key, event, payload)
 
 
 def problem_of(cause: UnknownPayloadVersion | InvalidPayload | BadKey) -> dict[str, Any]:

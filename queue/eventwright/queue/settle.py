@@ -66,6 +66,7 @@ def _moved(tx: Transaction, run: Run, report: Report, *, actor: str) -> RunState
             if lane is not None:
                 tx.make_due(run.id)
                 tx.wake(run.id, lane=lane)
+            tx.superseded_meanwhile(run.id)
             return RunState.PENDING_APPROVAL
         case Waits(until, why):
             tx.move(

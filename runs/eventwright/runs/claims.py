@@ -20,7 +20,7 @@ from eventwright.runs.committer import Batch, Step, Unit
 from eventwright.runs.database import padded
 from eventwright.runs.errors import UnknownRun
 from eventwright.runs.event import new_id
-from eventwright.runs.records import GOES, Claim, Due, EffectState, JournalEntry, JournalKind, Lease
+from eventwright.runs.records import GOES, WAITS, Claim, Due, EffectState, JournalEntry, JournalKind, Lease
 from eventwright.runs.states import CLAIMABLE, RunState
 from eventwright.runs.turns import Place
 
@@ -150,7 +150,9 @@ def _has_its_turn(batch: Batch, row: dict[str, Any]) -> bool:
         return True
     place = batch.place(row)
     if place is not Place.FIRST:
-        batch.change(row["id"], due_at=None if place is Place.BEHIND else batch.now + timedelta(seconds=SOON))
+        # One that was held has not stood in line until now.
+        due_at = None if place is Place.BEHIND else batch.now + timedelta(seconds=SOON)
+        batch.change(row["id"], due_at=due_at, turn=WAITS)
     return place is Place.FIRST
 
 

@@ -22,6 +22,7 @@ from eventwright.runs.correlating import Line, lock_lines
 from eventwright.runs.database import Database, is_away, padded, trouble_of
 from eventwright.runs.errors import EventwrightError, LeaseLost, StoreUnavailable, Trouble, UnknownRun
 from eventwright.runs.failpoints import Failpoint, failpoint
+from eventwright.runs.flows import lock_flows
 from eventwright.runs.health import Health
 from eventwright.runs.records import WAITS, Claim, JournalEntry, Lease, Reservation
 from eventwright.runs.reservations import BudgetBook
@@ -74,6 +75,8 @@ class Unit:
     run_ids: set[str] = field(default_factory=set)
     #: Where its steps tell events to waits: workflow, key, and the type of an event.
     lines: list[Line] = field(default_factory=list)
+    #: What its steps count new runs by.
+    flows: set[str] = field(default_factory=set)
     #: Rows of accepted events; all of a batch are stored with one statement, before the first step.
     events: list[dict[str, Any]] = field(default_factory=list)
     #: Calls that its steps reserve or settle budgets for, by effect key, and what they reserve.
@@ -113,7 +116,7 @@ class Batch:
         """Lock the runs and the budgets, and store the events, in one order for everybody, so that two processes
         cannot deadlock."""
         run_ids = {run_id for unit in units for run_id in unit.run_ids}
-        run_ids |= lock_lines(self._connection, units, self.now)
+        run_ids |= lock_lines(self._connection, units, self.now) | lock_flows(self._connection, units)
         if run_ids:
             rows = self._connection.execute(_LOCK_RUNS, {"ids": padded(run_ids)}).mappings()
             self._rows = {row["id"]: dict(row) for row in rows}

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from eventwright.runs import deliveries, schema
 from eventwright.runs.database import padded
+from eventwright.runs.gathered import run_events
 from eventwright.runs.records import JournalEntry, JournalKind
 from eventwright.runs.states import FINAL
 from eventwright.runs.waits import signals, waits
@@ -256,6 +257,7 @@ def _needed_by(run: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
     """An event that a run like this was started by, or has waited for; or that may yet start one by coming too late."""
     return sa.or_(
         sa.exists().where(_of_event, run),
+        sa.exists().where(run_events.c.event_uid == _EVENTS.c.uid, run_events.c.run_id == _RUNS.c.id, run),
         sa.exists().where(waits.c.answered_by == _EVENTS.c.uid, sa.exists().where(waits.c.run_id == _RUNS.c.id, run)),
         sa.exists().where(signals.c.event_uid == _EVENTS.c.uid, signals.c.late_for.is_not(None)),
     )

@@ -29,7 +29,7 @@ class RunState(Documented):
     RETRYING = "retrying", "failed; the next attempt is scheduled"
     FAILED = "failed", "a dead letter: it waits for an operator, with a reason"
     COMPLETED = "completed", "done, with an outcome"
-    CANCELLED = "cancelled", "an operator ended it"
+    CANCELLED = "cancelled", "an operator ended it, or newer input took its place before it had written anything"
 
 
 class Reason(Documented):

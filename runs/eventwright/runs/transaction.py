@@ -26,6 +26,7 @@ from eventwright.runs.database import padded
 from eventwright.runs.deliveries import DeliveryVerbs
 from eventwright.runs.errors import DecisionRefused, DecisionUsedUp, DuplicateEvent, EventExpired, IllegalMove, storable
 from eventwright.runs.event import Event, new_id
+from eventwright.runs.flows import FlowVerbs, store_run
 from eventwright.runs.records import (
     Decision,
     Effect,
@@ -39,21 +40,28 @@ from eventwright.runs.records import (
 )
 from eventwright.runs.reservations import BudgetVerbs
 from eventwright.runs.retention import RetentionVerbs
-from eventwright.runs.rows import decision_row, effect_row, event_row, review_row, run_row, visit_row
+from eventwright.runs.rows import decision_row, effect_row, event_row, review_row, visit_row
 from eventwright.runs.schedules import ScheduleVerbs
 from eventwright.runs.states import CLAIMABLE, FINAL, MOVES, Outcome, Reason, RunState
 from eventwright.runs.structures import StructureVerbs
-from eventwright.runs.turns import Place
 from eventwright.runs.waits import waits
 
 
 class Transaction(
-    ClaimVerbs, BudgetVerbs, AmendVerbs, RetentionVerbs, StructureVerbs, ScheduleVerbs, DeliveryVerbs, WaitVerbs
+    ClaimVerbs,
+    BudgetVerbs,
+    AmendVerbs,
+    RetentionVerbs,
+    StructureVerbs,
+    ScheduleVerbs,
+    DeliveryVerbs,
+    WaitVerbs,
+    FlowVerbs,
 ):
     """Collects verbs. Made by `Store.write`. Those by which workers take runs are in `claims`, those about budgets in
     `reservations`, those about effects that are taken back or read back in `amends`, those that delete in `retention`,
     those about graphs in `structures`, those about schedules in `schedules`, those about webhooks in `deliveries`,
-    those about waits in `correlating`."""
+    those about waits in `correlating`, those about runs that are held or superseded in `flows`."""
 
     def __init__(self, unit: Unit) -> None:
         self.unit = unit
@@ -97,18 +105,7 @@ class Transaction(
 
     def add_run(self, run: Run) -> None:
         """Store a new run, received and due at once, or when its turn comes."""
-        row = run_row(run)
-
-        def step(batch: Batch) -> None:
-            waits = row["serial_key"] is not None and batch.place(row) is Place.BEHIND
-            batch.add_run(row | {"due_at": None if waits else batch.now})
-
-        self.unit.steps.append(step)
-        event = run.event
-        data = {"to": str(run.state), "event": event.id, "source": event.source, "type": event.type}
-        if event.principal is not None:
-            data["principal"] = event.principal
-        self.journal(run.id, JournalKind.TRANSITION, actor="intake", data=data)
+        self.unit.steps.append(lambda batch: store_run(batch, run))
 
     def move(
         self,

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from eventwright.runs import schema
 from eventwright.runs.database import padded
 from eventwright.runs.event import Event
+from eventwright.runs.gathered import gathered_into
 from eventwright.runs.rows import event_of
 from eventwright.runs.states import Documented
 
@@ -199,12 +200,14 @@ async def waiting_for(store: Store, run_ids: Collection[str]) -> dict[str, list[
 
 
 async def runs_of_events(store: Store, uids: Collection[str]) -> dict[str, list[str]]:
-    """The runs that each of these events has started, and then those that it went on. Raises StoreUnavailable."""
+    """The runs that each of these events has started or was gathered into, and then those that it went on. Raises
+    StoreUnavailable."""
     found: dict[str, list[str]] = {uid: [] for uid in uids}
     started = sa.select(schema.runs.c.event_uid.label("uid"), schema.runs.c.id.label("run"))
     continued = sa.select(waits.c.answered_by.label("uid"), waits.c.run_id.label("run"))
     queries = (
         started.where(schema.runs.c.event_uid.in_(padded(uids))).order_by(schema.runs.c.workflow),
+        gathered_into(uids),
         continued.where(waits.c.answered_by.in_(padded(uids))).order_by(waits.c.workflow, waits.c.id),
     )
     for query in queries if uids else ():

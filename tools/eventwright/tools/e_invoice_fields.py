@@ -1,6 +1,6 @@
 """What an e-invoice says, in the words of EN 16931, whichever syntax it came in.
 
-Everything may be missing: what has to be there is the rules' business (`eventwright.graphs.invoice_rules`). A number
+Everything may be missing: what has to be there is the rules' business (`eventwright.graphs.invoicing.rules`). A number
 that cannot be read is missing too, and stands in `unreadable`.
 """
 

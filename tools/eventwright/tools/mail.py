@@ -19,7 +19,7 @@ from typing import Annotated
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import aiosmtplib
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from eventwright.runs.errors import EventwrightError
 from eventwright.tools.contract import Call, NotDone, Permanent, Role, ToolError, tool
@@ -31,6 +31,8 @@ ADDRESS = re.compile(
     r"@(?P<domain>[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*)",
     re.ASCII | re.IGNORECASE,
 )
+#: The Message-ID of a letter that asks for something: its own name, and the conversation that it belongs to.
+CONVERSATION = re.compile(r"<[0-9a-f]{32}\.(?P<conversation>[a-z]{32})\.asks@[^<>@\s]+>")
 #: Control characters, line and paragraph separators, surrogates: what could end a header or not be encoded.
 UNPRINTABLE = frozenset({"Cc", "Zl", "Zp", "Cs"})
 #: Seconds for the goodbye, which can no longer change anything.
@@ -130,8 +132,17 @@ class Mailer:
             raise BadSmtpUrl(f"{self.sender!r} is no e-mail address to send from")
         self._domain = address["domain"]
 
-    async def send(self, to: str, subject: str, body: str, *, idempotency_key: str) -> Sent:
+    async def send(
+        self, to: str, subject: str, body: str, *, idempotency_key: str, conversation: str | None = None
+    ) -> Sent:
         """Send one plain-text message to one address.
+
+        Args:
+            to: the address.
+            subject: one line.
+            body: plain text.
+            idempotency_key: what the Message-ID is made from.
+            conversation: what the Message-ID also says, for whoever reads the replies; 32 small letters.
 
         Raises:
             Permanent: the address or the subject is impossible, or the server refused for good (5xx).
@@ -139,7 +150,7 @@ class Mailer:
             NotDone: the server refused for now (4xx).
             ToolError: the message left, and the connection was lost before the server answered.
         """
-        message = self._compose(to, subject, body, idempotency_key)
+        message = self._compose(to, subject, body, idempotency_key, conversation)
         server = self.server
         client = aiosmtplib.SMTP(
             hostname=server.host,
@@ -159,7 +170,9 @@ class Mailer:
             await _leave(client)
         return Sent(to=to, subject=subject, message_id=message["Message-ID"], answer=answer)
 
-    def _compose(self, to: str, subject: str, body: str, idempotency_key: str) -> EmailMessage:
+    def _compose(
+        self, to: str, subject: str, body: str, idempotency_key: str, conversation: str | None
+    ) -> EmailMessage:
         address = ADDRESS.fullmatch(to)
         if address is None or len(to) > 254 or len(address["local"]) > 64:
             raise Permanent(f"{to!r} is not one plain e-mail address")
@@ -169,7 +182,8 @@ class Mailer:
         message["From"], message["To"], message["Subject"] = self.sender, to, subject
         message["Date"] = formatdate()
         name = hashlib.sha256(idempotency_key.encode()).hexdigest()[:32]
-        message["Message-ID"] = f"<{name}@{self._domain}>"
+        asks = f".{conversation}.asks" if conversation else ""
+        message["Message-ID"] = f"<{name}{asks}@{self._domain}>"
         # Keeps absence notices from answering, and so from becoming the next event (RFC 3834).
         message["Auto-Submitted"] = "auto-generated"
         try:
@@ -260,6 +274,28 @@ async def send(
     mailer = call.use(Mailer)
     async with Providers.of(call.resources).asked(mailer.server.host, is_away=_is_away):
         return await mailer.send(to, subject, body, idempotency_key=call.idempotency_key)
+
+
+@tool(writes="plain")
+async def ask(
+    to: Annotated[str, Role.DESTINATION],
+    subject: Annotated[str, Role.CONTENT],
+    body: Annotated[str, Role.CONTENT],
+    conversation: Annotated[str, Field(pattern=r"^[a-z]{32}$"), Role.CONTENT],
+    *,
+    call: Call,
+) -> Sent:
+    """Send an e-mail that asks for something. What answers it names its Message-ID, and so this conversation."""
+    mailer = call.use(Mailer)
+    async with Providers.of(call.resources).asked(mailer.server.host, is_away=_is_away):
+        return await mailer.send(
+            to, subject, body, idempotency_key=call.idempotency_key, conversation=conversation
+        )
+
+
+@tool()
+async def close_ticket(because: str) -> None:
+    """Note in the journal that a ticket is closed, and why. Nothing else happens."""
 
 
 @tool()

@@ -2,7 +2,7 @@
 
 Slack honours no idempotency key. Each message bears one in its metadata, so that it can be read back: `post` is a
 verifiable write. The app needs the scopes chat:write, channels:read and channels:history (groups:read and
-groups:history for private channels).
+groups:history for private channels); `author` also users:read and users:read.email.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ UNSURE = frozenset({"internal_error", "fatal_error", "request_timeout"})
 
 #: A channel's name with its sign, or its id: `#sales`, `C0123456789`.
 Channel = Annotated[str, Field(pattern=r"^(#[a-z0-9_\-]{1,80}|[CGD][A-Z0-9]{8,})$")]
+#: A message's name within its channel.
+Ts = Annotated[str, Field(pattern=r"^\d{1,12}\.\d{1,6}$")]
 
 
 class SlackAway(NotDone):
@@ -50,6 +52,17 @@ class Posted(BaseModel):
     channel: str
     #: The message's name within the channel.
     ts: str
+
+
+class Author(BaseModel):
+    """Who wrote a message."""
+
+    model_config = ConfigDict(frozen=True)
+
+    #: The person's id.
+    user: str
+    #: None if Slack does not say it.
+    email: str | None
 
 
 class Slack:
@@ -68,8 +81,8 @@ class Slack:
         # It looks for a proxy in the environment, which belongs to the settings.
         self._client.proxy = None
 
-    async def post(self, channel: str, text: str, *, idempotency_key: str) -> Posted:
-        """Post one plain message.
+    async def post(self, channel: str, text: str, *, idempotency_key: str, thread: str | None = None) -> Posted:
+        """Post one plain message; with `thread`, the `ts` of another one, below that.
 
         Raises:
             SlackAway: nothing was posted; it may be tried again.
@@ -77,30 +90,46 @@ class Slack:
             ToolError: whether it was posted is unknown.
         """
         metadata = {"event_type": EVENT_TYPE, "event_payload": {"key": idempotency_key}}
-        answer = await self._ask(
-            "chat.postMessage",
-            json={"channel": channel, "text": escaped(text), "metadata": metadata, "unfurl_links": False},
-        )
+        message = {"channel": channel, "text": escaped(text), "metadata": metadata, "unfurl_links": False}
+        answer = await self._ask("chat.postMessage", json=message | ({"thread_ts": thread} if thread else {}))
         return Posted(channel=str(answer["channel"]), ts=str(answer["ts"]))
 
-    async def posted(self, channel: str, *, idempotency_key: str) -> Posted | None:
-        """The message with this key, if it stands in the channel.
+    async def posted(self, channel: str, *, idempotency_key: str, thread: str | None = None) -> Posted | None:
+        """The message with this key, if it stands in the channel; with `thread`, below that message.
 
         Raises:
             SlackAway: Slack does not answer.
             Permanent: Slack refuses to show the channel.
             ToolError: the channel is so busy that it was not found in what was looked through.
         """
-        wanted = channel if not channel.startswith("#") else await self._channel_id(channel)
+        wanted = await self._channel_id(channel)
         oldest = (datetime.now(UTC) - LOOKS_BACK).timestamp()
         asked = {"channel": wanted, "oldest": f"{oldest:.6f}", "include_all_metadata": True, "limit": 200}
-        async for message in self._pages("conversations.history", asked, "messages"):
+        method = "conversations.replies" if thread else "conversations.history"
+        async for message in self._pages(method, asked | ({"ts": thread} if thread else {}), "messages"):
             metadata = message.get("metadata") or {}
             if metadata.get("event_payload", {}).get("key") == idempotency_key:
                 return Posted(channel=wanted, ts=str(message["ts"]))
         return None
 
+    async def author(self, channel: str, ts: str) -> Author | None:
+        """Who wrote this message; None if it does not stand in the channel, or no person wrote it.
+
+        Raises:
+            SlackAway: Slack does not answer.
+            Permanent: Slack refuses to show the channel or the person.
+        """
+        wanted = {"channel": await self._channel_id(channel), "oldest": ts, "latest": ts, "inclusive": True, "limit": 1}
+        answer = await self._ask("conversations.history", params=wanted)
+        user = next((one.get("user") for one in answer.get("messages") or () if one.get("ts") == ts), None)
+        if not user:
+            return None
+        person = (await self._ask("users.info", params={"user": user})).get("user") or {}
+        return None if person.get("is_bot") else Author(user=user, email=person.get("profile", {}).get("email"))
+
     async def _channel_id(self, name: str) -> str:
+        if not name.startswith("#"):
+            return name
         asked = {"types": "public_channel,private_channel", "exclude_archived": True, "limit": 200}
         async for channel in self._pages("conversations.list", asked, "channels"):
             if channel.get("name") == name.removeprefix("#"):
@@ -186,6 +215,33 @@ async def post(
     slack = _slack(call)
     async with Providers.of(call.resources).asked("slack.com"):
         return await slack.post(channel, text, idempotency_key=call.idempotency_key)
+
+
+async def _read_back_below(channel: str, thread: str, text: str, *, call: Call) -> Posted | None:
+    async with Providers.of(call.resources).asked("slack.com"):
+        return await _slack(call).posted(channel, idempotency_key=call.idempotency_key, thread=thread)
+
+
+@tool(writes="verifiable", verify=_read_back_below)
+async def reply(
+    channel: Annotated[Channel, Role.DESTINATION],
+    thread: Annotated[Ts, Role.CONTENT],
+    text: Annotated[str, Field(min_length=1, max_length=4000), Role.CONTENT],
+    *,
+    call: Call,
+) -> Posted:
+    """Post a plain message below another one of the channel."""
+    slack = _slack(call)
+    async with Providers.of(call.resources).asked("slack.com"):
+        return await slack.post(channel, text, idempotency_key=call.idempotency_key, thread=thread)
+
+
+@tool(trusted=True, sensitive=True)
+async def author(channel: Channel, ts: Ts, *, call: Call) -> Author | None:
+    """Say who wrote a message, if it stands in the channel and a person did."""
+    slack = _slack(call)
+    async with Providers.of(call.resources).asked("slack.com"):
+        return await slack.author(channel, ts)
 
 
 def _slack(call: Call) -> Slack:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
-from eventwright.graphs.invoice_findings import Finding, money, to_cents
+from eventwright.graphs.invoicing.findings import Finding, money, to_cents
 from eventwright.tools.accounting_records import OrderLine, PurchaseOrder, Supplier, plain
 from eventwright.tools.e_invoice_fields import EInvoice, Line
 

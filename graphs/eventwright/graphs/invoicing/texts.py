@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from eventwright.graphs.invoice_findings import Finding
+from eventwright.graphs.invoicing.findings import Finding
 from eventwright.guardrails.detectors import IBAN
 from eventwright.tools.e_invoice_fields import Account, EInvoice, Line, Party, PaymentMeans, TaxTotal, Totals
 from eventwright.tools.e_invoice_reading import Reader

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 
-from eventwright.graphs.invoice_findings import Finding, money, to_cents, to_whole
-from eventwright.graphs.invoice_rules_fields import missing
+from eventwright.graphs.invoicing.findings import Finding, money, to_cents, to_whole
+from eventwright.graphs.invoicing.rules_fields import missing
 from eventwright.tools.e_invoice_fields import Breakdown, Category, EInvoice, Totals
 
 _NOTHING = Decimal(0)

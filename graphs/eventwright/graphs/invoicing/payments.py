@@ -1,4 +1,4 @@
-"""Who must approve what is booked. The limits are the business's, in `invoices.py`."""
+"""Who must approve what is booked. The limits are the business's, in `graphs/invoices.py`."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
-from eventwright.graphs import invoice_codes as codes
-from eventwright.graphs.invoice_findings import Finding, money
+from eventwright.graphs.invoicing import codes
+from eventwright.graphs.invoicing.findings import Finding, money
 from eventwright.tools.e_invoice_fields import AllowanceCharge, EInvoice, Line, Party, PaymentMeans, Period
 
 #: Means of payment that are credit transfers, for which the account must be known.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from eventwright.graphs import invoice_rules_fields as fields
-from eventwright.graphs.invoice_findings import Finding
-from eventwright.graphs.invoice_rules_sums import sums
-from eventwright.graphs.invoice_rules_vat import categories
+from eventwright.graphs.invoicing import rules_fields as fields
+from eventwright.graphs.invoicing.findings import Finding
+from eventwright.graphs.invoicing.rules_sums import sums
+from eventwright.graphs.invoicing.rules_vat import categories
 from eventwright.tools.e_invoice_fields import EInvoice
 
 #: In the order in which people read an invoice.

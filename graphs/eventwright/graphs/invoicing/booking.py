@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from eventwright.graphs.invoice_findings import Finding, to_cents
+from eventwright.graphs.invoicing.findings import Finding, to_cents
 from eventwright.tools.accounting_records import Document, NewBooking, Sums, Supplier, lines_key
 from eventwright.tools.e_invoice_fields import EInvoice
 
 #: So many findings stand in the books, and so much of each.
 MOST_REMARKS, LONGEST_REMARK = 200, 300
 _NOTHING = Decimal(0)
+
+
+def booking(state: Mapping[str, Any]) -> NewBooking:
+    """The document of the workflow's state as the books take it.
+
+    Raises:
+        ValueError: see `booking_of`.
+    """
+    order = state.get("order")
+    return booking_of(
+        EInvoice.model_validate(state["invoice"]),
+        Supplier.model_validate(state["supplier"]),
+        sha256=state["sha256"],
+        order_invoiced=Decimal(order["invoiced"]) if order else None,
+        findings=[Finding.model_validate(one) for one in state.get("findings", ())],
+    )
 
 
 def booking_of(
@@ -57,6 +73,11 @@ def booking_of(
         sha256=sha256,
         remarks=tuple(finding.words[:LONGEST_REMARK] for finding in findings[:MOST_REMARKS]),
     )
+
+
+def as_it_came(booked: Mapping[str, Any]) -> NewBooking:
+    """What is booked, without what the books have added to it."""
+    return NewBooking.model_validate({name: value for name, value in booked.items() if name in NewBooking.model_fields})
 
 
 def bookable(invoice: EInvoice) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 
-from eventwright.graphs.invoice_findings import Finding, money, to_cents
-from eventwright.graphs.invoice_rules_sums import differ, is_near, total_of
+from eventwright.graphs.invoicing.findings import Finding, money, to_cents
+from eventwright.graphs.invoicing.rules_sums import differ, is_near, total_of
 from eventwright.tools.e_invoice_fields import AllowanceCharge, Breakdown, Category, EInvoice, Party
 
 
