@@ -21,7 +21,7 @@ LONGEST = 256
 
 class BadKey(EventwrightError, ValueError):
     """An event does not say with which others its runs stand in line: its trigger's `key` gives no usable key, or
-    its `when` no answer."""
+    its `only_if` no answer."""
 
     def __init__(self, event_type: str, at: str, problem: str) -> None:
         self.event_type = event_type

@@ -1,4 +1,4 @@
-"""What comes in to the support workflow beside the help desk's tickets: e-mails, messages in Slack, and replies.
+"""What comes in to the support workflow: tickets of the help desk, e-mails, messages in Slack, and replies.
 
 Which event starts a ticket and which one answers a question of ours is said here, by the event alone. Each ticket has
 a conversation: a word made of where it came from, which its replies lead back to.
@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from decimal import Decimal
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from eventwright.graphs.support_rules import the_one_amount, unquoted
+from eventwright.graphs.waiting import Continues
 from eventwright.runs.event import Event
 from eventwright.runs.records import Run
 from eventwright.tools.mail import CONVERSATION
 
+SLACK = "/webhooks/slack"
 #: Letters of a message that are read.
 LONGEST = 10_000
 #: What Slack writes instead of three signs.
@@ -36,6 +38,21 @@ class Amount(BaseModel):
         if (self.amount is None) != (self.currency is None):
             raise ValueError("amount and currency come together")
         return self
+
+
+class Ticket(BaseModel):
+    """A message from a customer, as the help desk's webhook brings it. Version 1."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    #: An e-mail address; the web form lets customers leave it out.
+    sender: str | None = Field(None, max_length=254)
+    subject: str = Field("", max_length=500)
+    text: str = Field(min_length=1, max_length=10_000)
+
+
+class TicketWithAmount(Ticket, Amount):
+    """Version 2: the form asks those who want money back how much it was."""
 
 
 class Reply(Amount):
@@ -90,6 +107,40 @@ class SlackMessage(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     event: Said
+
+
+# -- what is known of it ----------------------------------------------------------------------------------------------
+
+
+class TicketState(TypedDict, total=False):
+    """What is known of a ticket so far."""
+
+    sender: str | None
+    subject: str
+    text: str
+    #: Why this comes from a program, if it does.
+    robot: str | None
+    #: What its replies lead back to.
+    conversation: str
+    #: The message in Slack below which it is answered, if it came from there.
+    thread: str
+    #: The ticket that was closed before this came, as a reply to it: its run, and how that ended.
+    earlier: dict[str, str]
+    amount: str | None
+    currency: str | None
+    type: str
+    team: str
+    priority: str
+    #: The address under which a person knows a sender whom the account book does not.
+    known_as: str
+    account: dict[str, Any] | None
+    #: What the customer is told about the refund.
+    refund: str
+    #: Whether the reply asks the customer for something.
+    asks: bool
+    #: What an agent has found for the reply: ids of articles of the help centre, and a short text.
+    notes: dict[str, Any] | None
+    reply: str
 
 
 # -- what starts a ticket ----------------------------------------------------------------------------------------------
@@ -216,3 +267,18 @@ def late_in_thread(message: SlackMessage, event: Event, earlier: Run) -> dict[st
 def _history(earlier: Run) -> dict[str, Any]:
     ended = earlier.outcome or earlier.state
     return {"earlier": {"run": earlier.id, "outcome": ended.value}}
+
+
+#: What goes on with a ticket that has asked its customer for something.
+ANSWERS = (
+    Continues("ticket.replied", payload={"1": Reply}, key=ticket_answered, late=late_ticket),
+    Continues("mail.received", payload={"1": Letter}, key=asked_in, only_if=answers_us, late=late_letter),
+    Continues(
+        "message",
+        payload={"1": SlackMessage},
+        source=SLACK,
+        key=thread_of,
+        only_if=answers_in_thread,
+        late=late_in_thread,
+    ),
+)

@@ -45,7 +45,7 @@ class Continues(On):
         late: what a new run of the workflow starts with, made of the payload, the event and the run that had waited for
             it and has ended since; None starts none. Without it such an event is kept and noted, and starts nothing.
         source: only events of this source.
-        when: only events of which this is true; see `On`.
+        only_if: only events of which this is true; see `On`.
         trusted: who sends these events is ourselves; by default what an event carries is untrusted.
     """
 

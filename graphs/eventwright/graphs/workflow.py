@@ -87,7 +87,7 @@ class On:
         payload: a pydantic model per payload version; without any, every payload is taken as it is.
         input: makes the graph's input from the validated payload and the event; by default the payload as JSON.
         source: only events of this source.
-        when: only events of which this is true; it gets the event without hidden characters, before its payload is
+        only_if: only events of which this is true; it gets the event without hidden characters, before its payload is
             looked at. What it raises refuses the event.
         trusted: who sends these events is ourselves; by default what an event carries is untrusted, and may choose no
             destination and no amount without a rule or a person.
@@ -106,7 +106,7 @@ class On:
     requester: Callable[[Event], str | None] | None = None
     key: SerialKey | None = None
     form: Form | None = field(default=None, kw_only=True)
-    when: Callable[[Event], bool] | None = field(default=None, kw_only=True)
+    only_if: Callable[[Event], bool] | None = field(default=None, kw_only=True)
     flow: Flow | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -137,11 +137,11 @@ class On:
         """Whether this trigger is meant for the event at all.
 
         Raises:
-            BadKey: its `when` failed; the event is refused, and kept.
+            BadKey: its `only_if` failed; the event is refused, and kept.
         """
         if event.type != self.type or self.source not in (None, event.source):
             return False
-        return self.when is None or bool(called(self.when, event))
+        return self.only_if is None or bool(called(self.only_if, event))
 
     def parse(self, event: Event) -> Any:
         """The payload without hidden characters, validated by the model of its version.

@@ -27,10 +27,8 @@ def keys_of(trigger: On, event: Event) -> tuple[str | None, Terms | None]:
     flow = trigger.flow
     if flow is None:
         return serial, None
-    if flow.key is not None:
-        key = serial_key(flow.key, event, payload)
-    else:
-        key = TOGETHER if trigger.key is None else serial
+    wanted = flow.key_with(trigger.key)
+    key = TOGETHER if wanted is None else serial_key(wanted, event, payload)
     if key is None:
         return serial, None
     terms = Terms(

@@ -202,7 +202,7 @@ class _Counted:
         return last if last is not None and waits and last["due_at"] > self._batch.now else None
 
     def open_to(self, run: Run, size: int) -> sa.RowMapping | None:
-        """What is counted, if a run is held that this one's event may be gathered into: of the same graph, with room."""
+        """What is counted, if a run is held that may take this one's event in: of the same graph, with room."""
         held = self.held
         same = held is not None and (held["version"], held["fingerprint"]) == (run.version, run.fingerprint)
         return self.row if same and self.row is not None and self.row["events"] < size else None

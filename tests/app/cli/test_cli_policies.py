@@ -14,6 +14,8 @@ from eventwright.app.settings import Settings
 from eventwright.graphs.checks.finding import Kind
 
 ROOT = Path(__file__).parents[3]
+#: Those that are shipped; each has a page.
+WORKFLOWS = ["support", "invoices", "leads", "discounts", "failed_payments"]
 SHIPPED = {"EVENTWRIGHT_WORKFLOWS": "eventwright.graphs.support"}
 UNWELL = {"EVENTWRIGHT_WORKFLOWS": "cli_unwell"}
 
@@ -73,19 +75,13 @@ class TestPolicyShow:
         assert nodes["ask_sender"] == {}
         assert told["whole"]["events"] == ["ticket.created: untrusted"]
 
-    def test_the_page_of_the_support_workflow_holds_its_policy(self, shell: Any) -> None:
-        table = shell("policy", "show", "support", "--markdown", **SHIPPED).out
-        (block,) = re.findall(
-            r"<!-- policy -->\n(.*?)<!-- end of policy -->", (ROOT / "docs/support.md").read_text(), re.DOTALL
-        )
-        assert block == table, "make it anew: eventwright policy show support --markdown"
-
-    def test_the_page_of_the_leads_workflow_holds_its_policy(self, shell: Any) -> None:
-        table = shell("policy", "show", "leads", "--markdown", EVENTWRIGHT_WORKFLOWS="eventwright.graphs.leads").out
-        (block,) = re.findall(
-            r"<!-- policy -->\n(.*?)<!-- end of policy -->", (ROOT / "docs/leads.md").read_text(), re.DOTALL
-        )
-        assert block == table, "make it anew: eventwright policy show leads --markdown"
+    @pytest.mark.parametrize("name", WORKFLOWS)
+    def test_the_page_of_a_workflow_holds_its_policy(self, shell: Any, name: str) -> None:
+        own = {"EVENTWRIGHT_WORKFLOWS": f"eventwright.graphs.{name}"}
+        table = shell("policy", "show", name, "--markdown", **own).out
+        page = (ROOT / "docs" / f"{name.replace('_', '-')}.md").read_text()
+        blocks = re.findall(r"<!-- policy -->\n(.*?)<!-- end of policy -->", page, re.DOTALL)
+        assert blocks == [table], f"make it anew: eventwright policy show {name} --markdown"
 
 
 class TestCheck:

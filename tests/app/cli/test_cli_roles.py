@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 
@@ -32,13 +30,6 @@ def test_roles_that_nobody_understands_are_told(shell: Any) -> None:
     assert said.code != 0
     assert "EVENTWRIGHT_ROLES" in said.err
     assert "does not say who has the role" in " ".join(said.err.split())
-
-
-def test_the_page_of_the_discounts_shows_what_their_policy_is(shell: Any) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "discounts.md").read_text(encoding="utf-8")
-    [told] = re.findall(r"<!-- policy -->\n(.*?)<!-- end of policy -->", page, re.DOTALL)
-    said = shell("policy", "show", "discounts", "--markdown", EVENTWRIGHT_WORKFLOWS="eventwright.graphs.discounts")
-    assert said.out.strip() == told.strip()
 
 
 def test_the_discounts_pass_every_check(shell: Any) -> None:

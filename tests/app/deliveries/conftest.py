@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.app.deliveries.delivering import (
-    Opened,
-    listening,
-)
-from tests.senders import (
-    SENDERS,
-    URL,
-)
+from tests.app.deliveries.delivering import Opened, listening
+from tests.senders import SENDERS, URL
 
 from eventwright.app.composition import App
 

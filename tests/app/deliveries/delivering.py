@@ -12,14 +12,7 @@ import httpx
 import pytest
 from langgraph.graph import START, StateGraph
 from pydantic import BaseModel
-from tests.senders import (
-    SENDERS,
-    SLACK_BUTTON,
-    STANDARD,
-    Sender,
-    dumped,
-    named,
-)
+from tests.senders import SENDERS, SLACK_BUTTON, STANDARD, Sender, dumped, named
 
 from eventwright.app.composition import App
 from eventwright.graphs.workflow import On, Workflow

@@ -7,19 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.app.deliveries.delivering import (
-    ClientOf,
-    Opened,
-    deliver,
-    listening,
-    logged,
-    replayed,
-    shown,
-)
-from tests.senders import (
-    GITHUB,
-    STRIPE,
-)
+from tests.app.deliveries.delivering import ClientOf, Opened, deliver, listening, logged, replayed, shown
+from tests.senders import GITHUB, STRIPE
 
 from eventwright.app.composition import App
 from eventwright.app.wire.strict_json import LIMIT

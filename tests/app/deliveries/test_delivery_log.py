@@ -20,18 +20,7 @@ from tests.app.deliveries.delivering import (
     replayed,
     shown,
 )
-from tests.senders import (
-    DEAL_MOVED,
-    GITHUB,
-    HMAC,
-    HUBSPOT,
-    STANDARD,
-    STRIPE,
-    Sender,
-    dumped,
-    load,
-    shopify_headers,
-)
+from tests.senders import DEAL_MOVED, GITHUB, HMAC, HUBSPOT, STANDARD, STRIPE, Sender, dumped, load, shopify_headers
 
 from eventwright.app.composition import App
 from eventwright.runs.deliveries import Delivered, Delivery, DeliveryOutcome

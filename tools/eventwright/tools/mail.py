@@ -288,9 +288,7 @@ async def ask(
     """Send an e-mail that asks for something. What answers it names its Message-ID, and so this conversation."""
     mailer = call.use(Mailer)
     async with Providers.of(call.resources).asked(mailer.server.host, is_away=_is_away):
-        return await mailer.send(
-            to, subject, body, idempotency_key=call.idempotency_key, conversation=conversation
-        )
+        return await mailer.send(to, subject, body, idempotency_key=call.idempotency_key, conversation=conversation)
 
 
 @tool()

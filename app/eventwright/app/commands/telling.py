@@ -8,12 +8,14 @@ import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, assert_never
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from eventwright.guardrails.text import mark
 from eventwright.runs.records import DecisionType, JournalEntry, JournalKind, Review, ReviewState, Run
 from eventwright.runs.states import Reason, RunState
-from eventwright.runs.waits import WaitingFor
+
+if TYPE_CHECKING:
+    from eventwright.runs.waits import WaitingFor
 
 Tone = Literal["plain", "quiet", "good", "bad", "ask"]
 

@@ -142,12 +142,19 @@ class Run(Answer):
     serial_key: str | None = Field(None, description="runs of its workflow with the same key go one after the other")
     waits_for: str | None = Field(None, description="the run that goes before it, while it waits for its turn")
     waiting_for: list[WaitingFor] = Field([], description="the events from outside, and the times, that it waits for")
+    gathered: list[Event] = Field([], description="events that were gathered into it, after `event`; told of one run")
 
     @classmethod
     def of(
-        cls, run: records.Run, reviews: list[str], waits_for: str | None = None, waiting: Sequence[WaitingFor] = ()
+        cls,
+        run: records.Run,
+        reviews: list[str],
+        waits_for: str | None = None,
+        waiting: Sequence[WaitingFor] = (),
+        gathered: Sequence[records.Event] = (),
     ) -> Self:
-        return cls.model_validate(vars(run) | {"reviews": reviews, "waits_for": waits_for, "waiting_for": waiting})
+        more = {"reviews": reviews, "waits_for": waits_for, "waiting_for": waiting, "gathered": gathered}
+        return cls.model_validate(vars(run) | more)
 
 
 class RunPage(Answer):

@@ -151,7 +151,8 @@ async def reconcile_run(run_id: Id, app: Eventwright, who: Who) -> Run:
 async def _shown(app: App, run: records.Run) -> Run:
     before = await ahead(app.store, [run])
     waiting = await waiting_for(app.store, [run.id])
-    return Run.of(run, (await app.store.review_ids([run.id]))[run.id], before.get(run.id), waiting[run.id])
+    reviews = (await app.store.review_ids([run.id]))[run.id]
+    return Run.of(run, reviews, before.get(run.id), waiting[run.id], await gathered(app.store, run.id))
 
 
 async def _replay_if_failed(app: App, run: records.Run, by: str) -> bool:
