@@ -6,6 +6,7 @@ from eventwright.sdk import Backoff, Judgement, On, Policy, Workflow, classify, 
 from eventwright.app.sending import send
 from eventwright.app.simulate import simulate
 from eventwright.graphs.check import check
+from eventwright.graphs.flow import Batch, Flow, Throttle
 from eventwright.graphs.judgement import Judgement, choose, classify, draft
 from eventwright.graphs.schedules import Every, Missed
 from eventwright.graphs.waiting import Continues, sleep, sleep_until, wait_for
@@ -48,6 +49,7 @@ __all__ = [
     "ArgumentRule",
     "Ask",
     "Backoff",
+    "Batch",
     "Budget",
     "Call",
     "Continues",
@@ -57,6 +59,7 @@ __all__ = [
     "Event",
     "Every",
     "Facts",
+    "Flow",
     "Judgement",
     "Limits",
     "Missed",
@@ -70,6 +73,7 @@ __all__ = [
     "Role",
     "Rule",
     "Secrets",
+    "Throttle",
     "ToolError",
     "Undo",
     "Workflow",

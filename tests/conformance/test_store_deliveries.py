@@ -8,7 +8,8 @@ import pytest
 from tests.conformance.world import NOW, Clock, begin, event
 
 from eventwright.runs import deliveries
-from eventwright.runs.deliveries import Delivered, Delivery, DeliveryOutcome, UnknownDelivery
+from eventwright.runs.deliveries import Delivered, Delivery, UnknownDelivery
+from eventwright.runs.records import DeliveryOutcome
 from eventwright.runs.retention import MOST_DELIVERIES, Keep, Removed, removable, remove_some
 from eventwright.runs.store import Store
 

@@ -119,7 +119,7 @@ def request(
 
 
 @asynccontextmanager
-async def sales(folder: Path, database_url: str, *extra: object) -> AsyncIterator[Sales]:
+async def open_sales(folder: Path, database_url: str, *extra: object) -> AsyncIterator[Sales]:
     async with AsyncExitStack() as stack:
         market = await stack.enter_async_context(a_market(folder))
         market.workspace.channels["quotes"] = "C0QUOTES001"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.invoice_documents import EXAMPLES, TEXT, invoice, letter
 from tests.journeys.invoice_world import OURS, Office
+from tests.journeys.stores import ON_ONE_STORE
 
 from eventwright.graphs.invoices import WHO_DECIDES, invoices
 from eventwright.runs.records import EffectState, JournalKind
@@ -17,6 +18,7 @@ from eventwright.runs.states import Outcome, RunState
 from eventwright.tools.e_invoice import read_xml
 
 
+@ON_ONE_STORE
 @pytest.mark.parametrize("amount", ["125.00", "-125.00"])
 async def test_a_credit_note_lessens_what_we_owe_and_is_never_paid_out(office: Office, amount: str) -> None:
     net, vat = ("100.00", "25.00") if amount[0] != "-" else ("-100.00", "-25.00")
@@ -31,6 +33,7 @@ async def test_a_credit_note_lessens_what_we_owe_and_is_never_paid_out(office: O
     assert owed == Decimal(amount)
 
 
+@ON_ONE_STORE
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
 async def test_the_valid_examples_go_through_without_a_rule_fired(office: Office, file: Path) -> None:
     read = read_xml(file.read_bytes())

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.invoice_documents import TEXT, invoice
 from tests.journeys.invoice_world import MILL, OURS, Office, order
+from tests.journeys.stores import ON_ONE_STORE
 
 from eventwright.graphs.invoices import MOST_PAYMENTS, TIERS
 from eventwright.runs.errors import MayNotDecide
@@ -28,6 +29,7 @@ def of(amount: Decimal, **more: Any) -> tuple[str, str]:
     return text, f"{net:.2f}"
 
 
+@ON_ONE_STORE
 @pytest.mark.parametrize(
     ("amount", "people"),
     [(TIERS["EUR"][0], 0), (TIERS["EUR"][0] + 5, 1), (TIERS["EUR"][1], 1), (TIERS["EUR"][1] + 5, 2)],
@@ -54,6 +56,7 @@ async def test_one_person_alone_cannot_approve_what_needs_two(office: Office) ->
         assert await office.paid() == []
 
 
+@ON_ONE_STORE
 @pytest.mark.parametrize(
     ("change", "rule"),
     [

@@ -11,6 +11,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.outputs import ChatResult
 from tests.invoice_documents import TEXT, invoice
 from tests.journeys.invoice_world import OURS, Office, order
+from tests.journeys.stores import ON_ONE_STORE
 
 from eventwright.graphs.invoices import PATIENCE
 from eventwright.queue.desk import UnfitDecision
@@ -24,6 +25,7 @@ from eventwright.tools.offline_model import OfflineModel
 # -- missing data ------------------------------------------------------------------------------------------------------
 
 
+@ON_ONE_STORE
 @pytest.mark.parametrize(
     "document",
     [
@@ -201,6 +203,7 @@ async def test_the_same_event_twice_is_one_run(office: Office) -> None:
     assert await office.paid() == [(OURS, "125.00")]
 
 
+@ON_ONE_STORE
 @pytest.mark.parametrize("number", ["A-1", "a1", "A 1", "A/1"])
 async def test_an_invoice_that_comes_again_is_put_aside_or_asked_about_and_never_paid_twice(
     office: Office, number: str

@@ -119,12 +119,14 @@ class Enricher(Vendor):
 
 
 class SlackWorkspace(Vendor):
-    """`chat.postMessage`, `conversations.list`, `conversations.history`. Slack says 200 to nearly everything."""
+    """`chat.postMessage`, `conversations.list`, `.history` and `.replies`, `users.info`. Slack says 200 to nearly
+    everything."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.channels = {"leads": "C0LEADS0001", "random": "C0RANDOM001"}
+        self.channels = {"leads": "C0LEADS0001", "random": "C0RANDOM001", "support": "C0SUPPORT01"}
         self.messages: list[dict[str, Any]] = []
+        self.users: dict[str, dict[str, Any]] = {}
         self.page = 200
 
     def serve(self, request: Request) -> Response:
@@ -141,14 +143,22 @@ class SlackWorkspace(Vendor):
                 self.messages.append(
                     {"type": "message", "ts": ts, "channel": channel, "text": request.body["text"],
                      "metadata": request.body.get("metadata")}
+                    | ({"thread_ts": request.body["thread_ts"]} if "thread_ts" in request.body else {})
                 )  # fmt: skip
                 return Response(200, {"ok": True, "channel": channel, "ts": ts, "message": self.messages[-1]})
             case "conversations.list":
                 found = [{"id": id, "name": name} for name, id in self.channels.items()]
                 return Response(200, self._paged(request, "channels", found))
-            case "conversations.history":
+            case "users.info":
+                user = self.users.get((request.query | request.body)["user"])
+                return Response(200, {"ok": True, "user": user} if user else {"ok": False, "error": "user_not_found"})
+            case "conversations.history" | "conversations.replies" as method:
                 asked = request.query | request.body
                 found = [one for one in reversed(self.messages) if one["channel"] == asked["channel"]]
+                thread = asked["ts"] if method.endswith("replies") else None
+                found = [one for one in found if one.get("thread_ts") == thread]
+                if asked.get("inclusive") in ("1", "true"):
+                    found = [one for one in found if asked["oldest"] <= one["ts"] <= asked["latest"]]
                 if asked.get("include_all_metadata") not in ("1", "true"):
                     found = [one | {"metadata": None} for one in found]
                 return Response(200, self._paged(request, "messages", found))

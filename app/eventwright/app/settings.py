@@ -85,7 +85,9 @@ class Settings(BaseSettings):
         "sales-director=cleo",
     )
     forms_per_minute: int = Field(
-        default=30, ge=1, description="how many posts of forms one address may send in a minute; above that it gets a 429"
+        default=30,
+        ge=1,
+        description="how many posts of forms one address may send in a minute; above that it gets a 429",
     )
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto",

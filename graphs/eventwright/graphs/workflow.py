@@ -96,6 +96,7 @@ class On:
             a field of the payload, or a function of the event that returns the key, None for no order.
         form: a page on which people fill the payload in, at `/forms/WORKFLOW/TYPE`.
         flow: when the runs begin, and which of them make others needless.
+        lane: the queue that its runs begin in, for those that are more urgent than others; by default the workflow's.
     """
 
     type: str
@@ -108,9 +109,12 @@ class On:
     form: Form | None = field(default=None, kw_only=True)
     only_if: Callable[[Event], bool] | None = field(default=None, kw_only=True)
     flow: Flow | None = field(default=None, kw_only=True)
+    lane: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         self._check_key(self.key)
+        if self.lane is not None and not NAME.fullmatch(self.lane):
+            raise BadWorkflow(f"a lane's name is lower case letters, digits, - and _: {self.lane!r} is not")
         try:
             if self.form is not None:
                 self.form.inputs(self.payload)
@@ -261,14 +265,14 @@ class Workflow:
 
     @functools.cached_property
     def lanes(self) -> tuple[str, ...]:
-        """The lanes that its runs come through: its own first, then those of its nodes."""
-        named = (self.policy(node).lane for node in self.graph.nodes)
+        """The lanes that its runs come through: its own first, then those of its nodes and of its triggers."""
+        named = [*(self.policy(node).lane for node in self.graph.nodes), *(one.lane for one in self.triggers)]
         return tuple(dict.fromkeys((self.lane, *filter(None, named))))
 
     def lane_of(self, node: str) -> str | None:
         """The lane whose workers run the node. None for any: if no node names one, or the node is one of LangGraph's
         own, which handles the errors of another."""
-        if len(self.lanes) == 1:
+        if all(self.policy(other).lane in (None, self.lane) for other in self.graph.nodes):
             return None
         return self.policy(node).lane or (None if node.startswith("__") else self.lane)
 

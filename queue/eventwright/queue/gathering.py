@@ -12,8 +12,9 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from eventwright.runs.deliveries import Delivery, DeliveryOutcome
+from eventwright.runs.deliveries import Delivery
 from eventwright.runs.errors import StoreUnavailable
+from eventwright.runs.records import DeliveryOutcome
 from eventwright.runs.store import Store
 
 log = logging.getLogger(__name__)

@@ -153,8 +153,8 @@ class Intake:
             listening = self._continuing.listening(event)
         now = await self._store.now()
         runs = tuple(
-            replace(new_run(workflow, event, now, serial_key=key), trace=trace)
-            for (workflow, _), (key, _) in zip(matching, keys, strict=True)
+            replace(new_run(workflow, event, now, serial_key=key), trace=trace, lane=trigger.lane or workflow.lane)
+            for (workflow, trigger), (key, _) in zip(matching, keys, strict=True)
         )
         removed = hidden_in({"data": event.data, "subject": event.subject})
         note = {"text": "hidden characters are left out of what the graph reads", "removed": removed}

@@ -18,27 +18,10 @@ from eventwright.runs.committer import Batch, Unit
 from eventwright.runs.database import padded
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.event import new_id
-from eventwright.runs.records import EventState
-from eventwright.runs.states import Documented
+from eventwright.runs.records import DeliveryOutcome, EventState
 
 if TYPE_CHECKING:
     from eventwright.runs.store import Store
-
-
-class DeliveryOutcome(Documented):
-    """What became of a delivery, or of one event of it."""
-
-    RECEIVED = "received", "one of its events is being taken in; its sender has no answer yet"
-    ACCEPTED = "accepted", "stored, with the runs that it started"
-    DUPLICATE = "duplicate", "stored before; answered with the same runs"
-    ANSWERED = "answered", "it holds no event: a challenge or a ping, answered as its sender wants it"
-    REFUSED = "refused", "its data fits no payload model, or gives no key; the event is kept, and can be replayed"
-    CONFLICT = "conflict", "its id is taken by other content"
-    INVALID = "invalid", "rightly signed, but no event can be made of it"
-    UNAUTHORISED = "unauthorised", "nobody we know has signed it; gathered"
-    UNREAD = "unread", "its body was too long, or did not come in time; gathered"
-    OVERLOADED = "overloaded", "more waited than is taken on; its sender is to come again; gathered"
-    FAILED = "failed", "the trouble was ours; its sender is to come again; gathered"
 
 
 #: Of these nothing is kept but that they came: a stranger chose them, or there was no room to write more.

@@ -286,7 +286,8 @@ def _lead(batch: Batch, counted: _Counted, run: Run) -> None:
 
 def _asks(batch: Batch, row: Mapping[str, Any]) -> bool:
     """Whether the run rests until somebody answers; one that has an answer goes on with it."""
-    is_due = row["due_at"] is not None and row["due_at"] <= batch.now
+    # What another process made due while this one waited for its locks may bear a later time than this one's.
+    is_due = row["due_at"] is not None and row["due_at"] <= max(batch.now, row["updated_at"])
     return row["state"] == RunState.PENDING_APPROVAL and not is_due
 
 

@@ -20,6 +20,22 @@ class EventState(Documented):
     REFUSED = "refused", "kept for an operator; its (source, id) is still free, corrected it may come again"
 
 
+class DeliveryOutcome(Documented):
+    """What became of a delivery, or of one event of it."""
+
+    RECEIVED = "received", "one of its events is being taken in; its sender has no answer yet"
+    ACCEPTED = "accepted", "stored, with the runs that it started"
+    DUPLICATE = "duplicate", "stored before; answered with the same runs"
+    ANSWERED = "answered", "it holds no event: a challenge or a ping, answered as its sender wants it"
+    REFUSED = "refused", "its data fits no payload model, or gives no key; the event is kept, and can be replayed"
+    CONFLICT = "conflict", "its id is taken by other content"
+    INVALID = "invalid", "rightly signed, but no event can be made of it"
+    UNAUTHORISED = "unauthorised", "nobody we know has signed it; gathered"
+    UNREAD = "unread", "its body was too long, or did not come in time; gathered"
+    OVERLOADED = "overloaded", "more waited than is taken on; its sender is to come again; gathered"
+    FAILED = "failed", "the trouble was ours; its sender is to come again; gathered"
+
+
 class ReviewState(Documented):
     OPEN = "open", "waits for a person"
     DECIDED = "decided", "one decision won; it is final"

@@ -14,8 +14,8 @@ from eventwright.app.composition import App
 from eventwright.app.wire.strict_json import LIMIT
 from eventwright.queue.gathering import Gatherer
 from eventwright.runs import deliveries
-from eventwright.runs.deliveries import DeliveryOutcome
 from eventwright.runs.errors import StoreUnavailable
+from eventwright.runs.records import DeliveryOutcome
 
 
 async def test_a_flood_of_garbage_writes_nothing_while_it_lasts_and_one_line_after_it(

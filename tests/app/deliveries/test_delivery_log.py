@@ -23,8 +23,9 @@ from tests.app.deliveries.delivering import (
 from tests.senders import DEAL_MOVED, GITHUB, HMAC, HUBSPOT, STANDARD, STRIPE, Sender, dumped, load, shopify_headers
 
 from eventwright.app.composition import App
-from eventwright.runs.deliveries import Delivered, Delivery, DeliveryOutcome
+from eventwright.runs.deliveries import Delivered, Delivery
 from eventwright.runs.errors import StoreUnavailable
+from eventwright.runs.records import DeliveryOutcome
 from eventwright.runs.transaction import Transaction
 
 # -- what can go wrong -------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import typer
 from eventwright.app.commands.console import AsJson, By, perform, show, show_json
 from eventwright.app.commands.runs import LOOK
 from eventwright.app.commands.session import opened, the_one, whoami
-from eventwright.runs.deliveries import DeliveryOutcome
+from eventwright.runs.records import DeliveryOutcome
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -76,6 +76,7 @@ def _trigger(trigger: On) -> str:
     versions = f" (payload {', '.join(trigger.payload)})" if trigger.payload else ""
     how = "goes on by" if isinstance(trigger, Continues) else "one at a time by"
     key = "" if trigger.key is None else f", {how} {key_words(trigger.key)}"
+    key += "" if trigger.flow is None else f", {trigger.flow.words(trigger.key)}"
     return line(f"{trigger.type}{f' from {trigger.source}' if trigger.source else ''}{versions}{key}")
 
 

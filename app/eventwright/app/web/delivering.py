@@ -27,10 +27,10 @@ from eventwright.queue.intake import Beside, Receipt
 from eventwright.queue.webhook_providers import Options, Provider, Told, provider_of
 from eventwright.queue.webhooks import BadWebhook, SignatureRefused, Verified, single_headers, verify
 from eventwright.runs import deliveries
-from eventwright.runs.deliveries import GATHERED, Delivered, Delivery, DeliveryOutcome, NothingToReplay
+from eventwright.runs.deliveries import GATHERED, Delivered, Delivery, NothingToReplay
 from eventwright.runs.errors import StoreUnavailable
 from eventwright.runs.event import Event
-from eventwright.runs.records import EventState
+from eventwright.runs.records import DeliveryOutcome, EventState
 from eventwright.runs.transaction import Transaction
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from eventwright.app.web import examples
 from eventwright.app.web.models import Body
 from eventwright.app.wire.problems import ProblemType
-from eventwright.runs.deliveries import DeliveryOutcome
-from eventwright.runs.records import DecisionType, EventState, JournalKind, ReviewKind, ReviewState
+from eventwright.runs.records import DecisionType, DeliveryOutcome, EventState, JournalKind, ReviewKind, ReviewState
 from eventwright.runs.states import Documented, Outcome, Reason, RunState
 
 DESCRIPTION = """Events start workflows, workflows ask people, people decide.

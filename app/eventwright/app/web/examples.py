@@ -53,6 +53,7 @@ RUN: dict[str, Any] = {
     "serial_key": None,
     "waits_for": None,
     "waiting_for": [],
+    "gathered": [],
 }
 RUNS: dict[str, Any] = {"items": [RUN], "next": RUN["id"]}
 REPLAYED: dict[str, Any] = {"runs": [RUN["id"]]}

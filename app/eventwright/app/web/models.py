@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from eventwright.app.web import examples
 from eventwright.guardrails.concerns import ConcernKind, concerns
 from eventwright.queue.intake import Receipt
+from eventwright.runs import event as events
 from eventwright.runs import records
 from eventwright.runs.records import DecisionType, EventState, JournalKind, ReviewKind, ReviewState
 from eventwright.runs.states import Outcome, Reason, RunState
@@ -151,7 +152,7 @@ class Run(Answer):
         reviews: list[str],
         waits_for: str | None = None,
         waiting: Sequence[WaitingFor] = (),
-        gathered: Sequence[records.Event] = (),
+        gathered: Sequence[events.Event] = (),
     ) -> Self:
         more = {"reviews": reviews, "waits_for": waits_for, "waiting_for": waiting, "gathered": gathered}
         return cls.model_validate(vars(run) | more)

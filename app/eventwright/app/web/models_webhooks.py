@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field
 from eventwright.app.web import examples
 from eventwright.app.web.models import Answer, example
 from eventwright.runs import deliveries
-from eventwright.runs.deliveries import DeliveryOutcome
+from eventwright.runs.records import DeliveryOutcome
 
 
 class DeliveredEvent(Answer):

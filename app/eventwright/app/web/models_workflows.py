@@ -20,6 +20,7 @@ class Trigger(Answer):
     key: str | None = Field(
         None, description="the field or function by which its runs go one after the other, or by which they are found"
     )
+    flow: str | None = Field(None, description="when its runs begin, in words, where not at once")
     continues: bool = Field(False, description="whether its events go on with runs that wait for them, and start none")
 
 

@@ -19,6 +19,7 @@ from eventwright.app.web.paging import Cursor, Eventwright, Id, Limit, Name, cut
 from eventwright.app.wire.problems import ProblemType
 from eventwright.runs import records
 from eventwright.runs.errors import IllegalMove
+from eventwright.runs.gathered import gathered
 from eventwright.runs.states import FINAL, RunState
 from eventwright.runs.turns import ahead
 from eventwright.runs.waits import waiting_for

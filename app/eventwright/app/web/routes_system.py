@@ -169,6 +169,7 @@ def describe_workflow(workflow: declared.Workflow, *, newest: bool) -> Workflow:
                 source=trigger.source,
                 versions=list(trigger.payload),
                 key=None if trigger.key is None else key_words(trigger.key),
+                flow=None if trigger.flow is None else trigger.flow.words(trigger.key),
                 continues=isinstance(trigger, Continues),
             )
             for trigger in workflow.triggers

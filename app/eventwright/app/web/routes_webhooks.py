@@ -20,8 +20,8 @@ from eventwright.app.web.routes_events import INTAKE
 from eventwright.app.wire.problems import ProblemType
 from eventwright.queue.webhook_providers import Told
 from eventwright.runs import deliveries
-from eventwright.runs.deliveries import DeliveryOutcome
 from eventwright.runs.errors import EventwrightError
+from eventwright.runs.records import DeliveryOutcome
 from eventwright.tools.slack_answers import SlackAnswers
 
 router = APIRouter(prefix="/v1", tags=["webhooks"])
