@@ -57,15 +57,16 @@ class TestShippedWorkflows:
 
     def test_what_is_well_is_told_in_one_line(self) -> None:
         summary = checked(support).summary
-        assert "3 writes, each bounded: payments.refund at refund by rules, at repeat_refund by a person" in summary
+        assert "8 writes, each bounded: " in summary
+        assert "payments.refund at refund by rules, at repeat_refund by a person" in summary
 
     def test_a_rule_that_is_taken_away_is_missed(self) -> None:
         findings = check(support.with_policy("send_reply", rules={}))
         assert [(finding.kind, finding.node) for finding in findings] == [
             ("unbounded_write", "send_reply"),
             ("rule_of_two", "send_reply"),
-        ]
-        assert findings[0].drawn.startswith("START → classify → assess → ?look_up_account → ?")
+        ] * 3, "one that mails, one that asks, one that writes in Slack"
+        assert findings[0].drawn.startswith("START → ?classify → assess → ?look_up_account → ?")
         assert findings[0].drawn.endswith(" → send_reply")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.journeys.dunning_world import ANN, DAY, FAILED, OWED, PAID, Dunning, dunning, stripe_event
+from tests.journeys.stores import ON_ONE_STORE
 
 from eventwright.graphs.check import check
 from eventwright.graphs.failed_payment_rules import FINAL, PASSING, after_decline, large, letter
@@ -114,6 +115,7 @@ async def test_a_card_that_will_never_work_again_is_not_charged_and_the_customer
 # -- paid --------------------------------------------------------------------------------------------------------------
 
 
+@ON_ONE_STORE
 @pytest.mark.parametrize("kind", SETTLED)
 async def test_a_payment_ends_it_at_once_by_whichever_event_it_is_told(world: Dunning, kind: str) -> None:
     await world.happens(FAILED)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from tests.journeys.leads_world import Market, a_market, form, submitted
+from tests.journeys.stores import ON_ONE_STORE
 from tests.tools.vendors import Trouble
 
 from eventwright.app.simulate import Simulation, simulator
@@ -104,6 +105,7 @@ async def test_a_message_that_the_model_cannot_read_is_read_by_a_person(market: 
 # -- a tool that fails -------------------------------------------------------------------------------------------------
 
 
+@ON_ONE_STORE
 @pytest.mark.parametrize(
     "trouble",
     [Trouble(500), Trouble(200, "<html>"), Trouble(0), Trouble(401)],
@@ -123,6 +125,7 @@ async def test_a_provider_that_does_not_answer_costs_points_and_no_lead(
         assert len(market.enricher.requests) == (1 if trouble.status == 401 else 3)
 
 
+@ON_ONE_STORE
 async def test_with_a_provider_that_fails_three_times_in_ten_every_lead_arrives(
     market: Market, database_url: str
 ) -> None:
@@ -213,6 +216,7 @@ async def test_an_unread_message_holds_no_lead_up_for_longer_than_the_business_w
 # -- a person decides --------------------------------------------------------------------------------------------------
 
 
+@ON_ONE_STORE
 @pytest.mark.parametrize(("answer", "contacts"), [("which", 1), ("new", 2), ("none", 1)])
 async def test_somebody_who_may_be_in_the_book_goes_before_a_person(
     market: Market, database_url: str, answer: str, contacts: int
@@ -239,6 +243,7 @@ async def test_somebody_who_may_be_in_the_book_goes_before_a_person(
 # -- half of it --------------------------------------------------------------------------------------------------------
 
 
+@ON_ONE_STORE
 @pytest.mark.parametrize("error", ["channel_not_found", "invalid_auth", "internal_error"])
 async def test_a_slack_that_refuses_leaves_the_mail_and_a_run_that_says_it_is_partial(
     market: Market, database_url: str, error: str

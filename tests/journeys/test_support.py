@@ -148,7 +148,7 @@ async def test_every_judgement_rule_and_call_stands_in_the_journal(outside: Outs
 def test_each_question_of_the_workflow_has_somebody_who_answers_it() -> None:
     assert set(WHO_DECIDES) < set(support.graph.nodes)
     asking = {node for node, policy in support.policies.items() if policy.min_confidence or policy.approve_when}
-    assert asking | {"ask_sender", "ask_about_stranger", "send_reply"} == set(WHO_DECIDES)
+    assert asking | {"ask_sender", "ask_about_stranger", "ask_amount", "send_reply"} == set(WHO_DECIDES)
 
 
 def test_the_page_about_the_workflow_shows_the_graph_as_it_is() -> None:

@@ -166,7 +166,7 @@ async def test_a_late_reply_starts_a_ticket_that_knows_the_earlier_one_and_the_f
     run = await desk.opens()
     await run.pass_time(11 * DAY)
     asked = desk.outside.smtp.messages[0].message_id
-    text = f"{REFUND} It was 20.50 GBP"
+    text = f"{REFUND} It was £20.50"
 
     receipt = await (desk.mails(text, asked) if way == "mail" else desk.replies(text))
 

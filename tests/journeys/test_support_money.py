@@ -112,7 +112,7 @@ async def test_a_refund_that_was_taken_back_is_none_that_the_customer_had(outsid
 
 async def test_a_refund_without_a_clear_amount_is_asked_back_to_the_customer(outside: Outside) -> None:
     async with simulate(support, ticket(REFUND), resources=outside.clients) as run:
-        assert (await run.run()).outcome is Outcome.AUTO
+        assert (await run.run()).state is RunState.WAITING
         assert await outside.refunds() == []
         assert "which amount" in outside.smtp.messages[0].body
 

@@ -109,7 +109,7 @@ async def test_an_agent_that_was_talked_into_more_can_do_nothing_of_it(outside: 
     ]
     agent = Agent(turns=[hostile, notes("refunds")])
     async with simulate(support, ticket(REFUND), resources=[*outside.clients, agent]) as run:
-        assert (await run.run()).outcome is Outcome.AUTO
+        assert (await run.run()).state is RunState.WAITING, "it has asked the customer for the amount"
         assert await called(run) == []
         assert await outside.refunds() == []
         assert [message.to for message in outside.smtp.messages] == [ANN.email]

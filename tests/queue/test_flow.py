@@ -7,13 +7,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.outside import World
-from tests.queue.flow_world import MINUTE, again, asks, change, flowing, notes, only, sends, values
+from tests.outside import World, chain, job
+from tests.queue.flow_world import MINUTE, again, asks, change, ends, flowing, notes, only, sends, values
 
 from eventwright.graphs.flow import BadFlow, Batch, Flow, Throttle
+from eventwright.graphs.runner import Runner
 from eventwright.graphs.waiting import Continues
 from eventwright.graphs.workflow import BadWorkflow, On
+from eventwright.queue.engine import Engine
 from eventwright.queue.intake import EventRefused
+from eventwright.runs.failpoints import Failpoint, on_failpoint
 from eventwright.runs.gathered import gathered
 from eventwright.runs.records import Run
 from eventwright.runs.retention import Keep, remove_some
@@ -164,6 +167,32 @@ class TestDebounce:
         await world.engine.cancel(first.id, by="olga")
         assert await world.engine.advance(second.id) is RunState.PENDING_APPROVAL
 
+    async def test_holds_up_nobody_of_its_serial_key_before_it_is_due(self, world: World) -> None:
+        first_only = Flow(key=lambda event: "held" if event.data["n"] == 1 else None, debounce=MINUTE)
+        world.deploy(flowing(first_only, key="of"))
+        held, free = await sends(world, n=1), await sends(world, n=2)
+        assert await world.engine.advance(free.id) is RunState.COMPLETED
+        assert (await again(world, held)).due_at == held.due_at
+
+    async def test_keeps_what_was_held_when_the_process_dies_before_the_commit(self, world: World) -> None:
+        world.deploy(flowing(DEBOUNCED))
+        held, event = await sends(world), change(n=2)
+
+        def dies(point: Failpoint) -> None:
+            if point is Failpoint.COMMIT_APPLIED:
+                raise RuntimeError("killed")
+
+        on_failpoint(dies)
+        try:
+            with pytest.raises(RuntimeError, match="killed"):
+                await world.engine.receive(event)
+        finally:
+            on_failpoint(None)
+        assert (await again(world, held)).state is RunState.RECEIVED
+        receipt = await world.engine.receive(event)
+        assert not receipt.duplicate
+        assert "takes the place of an event that was held" in await notes(world, only(receipt))
+
 
 class TestThrottle:
     async def test_lets_so_many_begin_in_its_span_and_loses_none_of_those_that_come_at_once(
@@ -287,3 +316,22 @@ class TestABatch:
         for _ in range(2):
             await remove_some(world.store, keep)
         assert (await world.store.event(event.uid)).event.expired_at is not None
+
+
+class TestALane:
+    async def test_of_a_trigger_is_the_one_that_its_runs_begin_and_stay_in(self, world: World) -> None:
+        urgent = [On("job", trusted=True), On("urgent", trusted=True, lane="fast")]
+        world.deploy(job(chain(node=ends), triggers=urgent))
+        run, other = await sends(world, kind="urgent"), await sends(world)
+        assert (run.lane, other.lane) == ("fast", "default")
+        assert await world.store.due_runs(limit=9, lane="fast") == [(run.id, "fast")]
+        (workflow,) = world.engine.workflows
+        assert workflow.lanes == ("default", "fast")
+        for lane, of_lane in (("fast", run), ("default", other)):
+            narrow = Runner(world.store, world.resources, lanes=[lane])
+            process = Engine(world.store, world.engine.workflows, narrow, worker=lane)
+            assert await process.advance(of_lane.id) is RunState.COMPLETED
+
+    def test_has_a_name_that_workers_can_be_given(self) -> None:
+        with pytest.raises(BadWorkflow, match="a lane's name is"):
+            On("job", lane="Very Fast")

@@ -7,14 +7,30 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.outside import World, says
-from tests.queue.flow_world import MINUTE, again, asks, change, flowing, notes, only, sends, values, writes
+from tests.outside import World, job, says
+from tests.queue.flow_world import (
+    MINUTE,
+    Change,
+    again,
+    asks,
+    change,
+    flowing,
+    given,
+    notes,
+    only,
+    sends,
+    values,
+    writes,
+)
+from tests.queue.waiting_world import beside
 
 from eventwright.graphs.flow import Flow
 from eventwright.graphs.waiting import sleep
+from eventwright.graphs.workflow import On
 from eventwright.queue.desk import AlreadyDecided, ReviewClosed
 from eventwright.runs.records import ReviewState, Run
 from eventwright.runs.states import RunState
+from eventwright.runs.waits import WaitState, waits_of
 
 SUPERSEDING = Flow(key="of", supersede=True)
 
@@ -155,15 +171,16 @@ class TestARunUnderWay:
         states = [(await again(racing[0], run)).state for run in runs]
         assert sorted(states) == [RunState.CANCELLED] * 11 + [RunState.PENDING_APPROVAL]
 
-    async def test_that_sleeps_beside_its_question_is_ended_with_all_that_it_waits_for(self, world: World) -> None:
-        async def sleeps_and_asks(state: Any) -> dict[str, Any]:
+    async def test_is_ended_with_all_that_it_waits_for_beside_its_question(self, world: World) -> None:
+        async def sleeps(state: Any) -> dict[str, Any]:
             await sleep(timedelta(minutes=5))
-            return await asks(state)
+            return {}
 
-        world.deploy(flowing(SUPERSEDING, sleeps_and_asks))
+        trigger = On("job", payload={"1": Change}, input=given, flow=SUPERSEDING, trusted=True)
+        world.deploy(job(beside(asks=asks, sleeps=sleeps), triggers=[trigger]))
         first = await sends(world, n=1)
-        assert await world.engine.advance(first.id) is RunState.WAITING
+        assert await world.engine.advance(first.id) is RunState.PENDING_APPROVAL
         await sends(world, n=2)
-        await world.due(world.take(first.id))
-        await world.engine.advance(first.id)
         assert await ended(world, first) == SUPERSEDED
+        assert [wait.state for wait in await waits_of(world.store, first.id)] == [WaitState.CANCELLED]
+        assert (await again(world, first)).due_at is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,19 @@ class TestAnEventWithoutAKey:
         world.deploy(ordered(lambda event: "any"))
         (run,) = (await world.engine.receive_again(kept.event.uid)).runs
         assert run.serial_key == "any"
+
+    async def test_starts_nothing_if_its_trigger_is_not_meant_for_it_and_is_refused_if_nobody_can_say(
+        self, world: World
+    ) -> None:
+        def is_urgent(event: Event) -> bool:
+            return bool(event.data["urgent"])
+
+        trigger = On("job", only_if=is_urgent)
+        assert trigger.matches(Event(id="1", source="/t", type="job", data={"urgent": True}))
+        assert not trigger.matches(Event(id="1", source="/t", type="job", data={"urgent": False}))
+        world.deploy(dataclasses.replace(ordered("n"), triggers=[trigger]))
+        with pytest.raises(EventRefused, match="is_urgent: it raised KeyError"):
+            await started(world, {"n": 1})
 
     def test_could_never_have_one_if_its_payload_has_no_such_field(self) -> None:
         with pytest.raises(BadWorkflow, match="has no field 'invoice'; its fields are: invoice_id, customer"):

@@ -164,3 +164,25 @@ async def test_a_mailer_serves_many_runs_at_once() -> None:
 
 def test_sending_mail_is_a_plain_write() -> None:
     assert (mail.send.name, mail.send.tool_class) == ("mail.send", ToolClass.PLAIN)
+
+
+async def test_a_letter_that_asks_names_its_conversation_in_its_message_id_and_no_other_letter_does() -> None:
+    conversation = "abcdefghijklmnopabcdefghijklmnop"
+    async with local_smtp() as smtp:
+        call = Call(
+            run_id="run_1", node="n", idempotency_key="key-1", attempt=1, resources=Resources((Mailer(smtp.url),))
+        )
+        asked = mail.ask.arguments(
+            to="ann@example.org", subject="Your refund", body="How much?", conversation=conversation
+        )
+        sent: Sent = await mail.ask.perform(asked, call)
+        other = await send(smtp.url)
+        [first, _] = smtp.messages
+
+    assert first.message_id == sent.message_id
+    named = mail.CONVERSATION.fullmatch(sent.message_id)
+    assert named is not None
+    assert named["conversation"] == conversation
+    assert mail.CONVERSATION.fullmatch(other.message_id) is None
+    with pytest.raises(ValidationError):
+        mail.ask.arguments(to="ann@example.org", subject="x", body="x", conversation="a@evil.example>\r\nBcc: eve")

@@ -10,7 +10,7 @@ from tests.tools.vendors import SlackWorkspace, Trouble, on_http
 
 from eventwright.tools import slack
 from eventwright.tools.contract import Call, NotDone, Permanent, Resources, ToolClass, ToolError
-from eventwright.tools.slack import NoSlack, Posted, Slack, SlackAway
+from eventwright.tools.slack import Author, NoSlack, Posted, Slack, SlackAway
 
 
 @pytest.fixture
@@ -146,3 +146,43 @@ async def test_words_from_outside_call_nobody(workspace: SlackWorkspace, client:
 
 def test_a_message_can_be_read_back_so_it_is_a_verifiable_write() -> None:
     assert (slack.post.name, slack.post.tool_class) == ("slack.post", ToolClass.VERIFIABLE)
+
+
+async def test_a_reply_stands_below_its_message_and_is_read_back_there(
+    workspace: SlackWorkspace, client: Slack
+) -> None:
+    first = await post(client)
+    arguments = slack.reply.arguments(channel="#leads", thread=first.ts, text="Called.")
+    workspace.troubles = [Trouble(0, happens=True)]
+    with pytest.raises(ToolError):
+        await slack.reply.perform(arguments, call(client, key="key-2"))
+
+    found = await slack.reply.verify(arguments, call(client, key="key-2"))
+
+    assert workspace.messages[1]["thread_ts"] == first.ts
+    assert found == Posted(channel="C0LEADS0001", ts=workspace.messages[1]["ts"])
+    assert await slack.reply.verify(arguments, call(client, key="never-posted")) is None
+
+
+async def test_who_wrote_a_message_is_said_only_of_people_and_only_in_that_channel(
+    workspace: SlackWorkspace, client: Slack
+) -> None:
+    async def author(ts: str, channel: str = "#support") -> Author | None:
+        found: Author | None = await slack.author.perform(slack.author.arguments(channel=channel, ts=ts), call(client))
+        return found
+
+    people = {"U1": {"profile": {"email": "ann@example.org"}}, "U2": {"profile": {}}, "U3": {"is_bot": True}}
+    workspace.users |= people
+    for number, user in enumerate(people, start=1):
+        workspace.messages.append({"channel": "C0SUPPORT01", "ts": f"{number}.000100", "user": user})
+    workspace.messages.append({"channel": "C0SUPPORT01", "ts": "4.000100", "bot_id": "B1"})
+
+    assert await author("1.000100") == Author(user="U1", email="ann@example.org")
+    assert await author("2.000100") == Author(user="U2", email=None)
+    for nobody in ("3.000100", "4.000100", "5.000100"):
+        assert await author(nobody) is None
+    for elsewhere in ("#random", "#nowhere"):
+        assert await author("1.000100", channel=elsewhere) is None
+    workspace.users.clear()
+    with pytest.raises(Permanent, match="user_not_found"):
+        await author("1.000100")

@@ -284,12 +284,8 @@ THE_ADDRESS = {
     | from_person("sender", at="ask_sender")
     | from_person("address", at="ask_about_stranger")
 }
-TELLING: dict[str, Any] = {
-    "tools": [mail.send, mail.ask, slack.reply],
-    "rules": {mail.send: THE_ADDRESS, mail.ask: THE_ADDRESS, slack.reply: {"channel": equals(SLACK_CHANNEL)}},
-    "retries": 2,
-    "backoff": Backoff(first=10.0, most=600.0),
-}
+TO_THE_CUSTOMER = {mail.send: THE_ADDRESS, mail.ask: THE_ADDRESS, slack.reply: {"channel": equals(SLACK_CHANNEL)}}
+LATER = Backoff(first=10.0, most=600.0)
 
 graph = StateGraph(TicketState)
 graph.add_node("set_aside", set_aside)
@@ -386,8 +382,15 @@ support = Workflow(
         "draft_reply": Policy(
             min_confidence=0.50, otherwise=review("May this reply be sent?"), retries=3, fallback=PREPARED_REPLY
         ),
-        "send_reply": Policy(**TELLING, timeout=60),
-        "await_reply": Policy(**TELLING),
+        "send_reply": Policy(
+            tools=[mail.send, mail.ask, slack.reply], rules=TO_THE_CUSTOMER, retries=2, backoff=LATER, timeout=60
+        ),
+        "await_reply": Policy(
+            tools=[mail.ask, slack.reply],
+            rules={tool: rules for tool, rules in TO_THE_CUSTOMER.items() if tool is not mail.send},
+            retries=2,
+            backoff=LATER,
+        ),
         "close_ticket": Policy(tools=[mail.close_ticket]),
     },
 )

@@ -16,7 +16,7 @@ from eventwright.graphs.workflow import Workflow, Workflows
 from eventwright.queue.pressure import Pressure
 from eventwright.queue.starting import new_run
 from eventwright.runs.correlating import Told
-from eventwright.runs.errors import Overloaded, StoreUnavailable
+from eventwright.runs.errors import Overloaded, StoreUnavailable, storable
 from eventwright.runs.event import Event, canonical
 from eventwright.runs.late import Late, NotLate, late_events, next_to_wait
 from eventwright.runs.records import Run
@@ -72,7 +72,7 @@ class Continuing:
         if any(one.late_for is not None for one in told):
             try:
                 runs += await self.see_to_late(event.uid, trace=trace)
-            except (Overloaded, StoreUnavailable) as obstacle:
+            except StoreUnavailable as obstacle:
                 # The event is accepted: whoever ticks next sees to it.
                 log.warning("event %s came too late, which is seen to later: %s", event.uid, obstacle)
         return runs
@@ -81,15 +81,27 @@ class Continuing:
 
     async def see_to_late(self, event_uid: str | None = None, *, trace: str | None = None) -> list[Run]:
         """See to events (by default to all) that have come too late for a run that is at its end by now; the runs that
-        are started for them.
+        are started for them. One for which there is no room, or that cannot be seen to, is left for the next time.
 
         Raises:
-            Overloaded, StoreUnavailable: the rest is left for the next time.
+            StoreUnavailable: the rest is left for the next time.
         """
         loaded = {workflow.name for workflow in self._workflows}
         found = await late_events(self._store, loaded, event_uid=event_uid, limit=MOST) if loaded else []
-        runs = [await self._see_to(late, trace) for late in found]
-        return [run for run in runs if run is not None]
+        runs: list[Run] = []
+        for late in found:
+            try:
+                run = await self._see_to(late, trace)
+            except StoreUnavailable:
+                raise
+            except Overloaded as obstacle:
+                log.warning("event %s came too late, which is seen to later: %s", late.event_uid, obstacle)
+            except Exception:
+                # It stands in the way of no other, nor of whoever ticks or has sent it: it is accepted.
+                log.exception("event %s came too late for %s, and that cannot be seen to", late.event_uid, late.run_id)
+            else:
+                runs += [] if run is None else [run]
+        return runs
 
     async def _see_to(self, late: Late, trace: str | None) -> Run | None:
         other = await next_to_wait(self._store, late)
@@ -104,7 +116,8 @@ class Continuing:
             given = _input(workflow, event, earlier)
         except Exception as wrong:
             log.exception("what starts for the late event %s of %s failed", event.uid, workflow)
-            given, note = None, note | {"problem": f"late= of its trigger failed: {type(wrong).__name__}: {wrong}"}
+            problem = storable(f"late= of its trigger failed: {type(wrong).__name__}: {wrong}")
+            given, note = None, note | {"problem": problem}
         run = None
         if given is not None:
             run = replace(new_run(workflow, event, await self._store.now()), trace=trace)

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 #: Types of documents (UNTDID 1001) that give money back.
-CREDIT_NOTE_TYPES = frozenset({"81", "83", "261", "262", "296", "308", "381", "396", "420", "458", "532"})
+CREDIT_NOTE_TYPES = frozenset({"81", "83", "261", "262", "296", "308", "381", "396", "420", "458", "502", "503", "532"})
 
 
 class Part(BaseModel):
@@ -65,8 +65,12 @@ class Party(Part):
 
     name: str | None = None
     trading_name: str | None = None
+    #: Without the one that a bank knows a creditor by.
     ids: tuple[str, ...] = ()
+    #: The schemes of all its identifiers, as far as they have one.
+    id_schemes: tuple[str, ...] = ()
     legal_id: str | None = None
+    legal_scheme: str | None = None
     vat_ids: tuple[str, ...] = ()
     #: Registrations with other tax schemes.
     tax_ids: tuple[str, ...] = ()
@@ -138,6 +142,8 @@ class Line(Part):
     name: str | None = None
     seller_item: str | None = None
     order_line: str | None = None
+    #: The country that the item comes from.
+    origin: str | None = None
     price: Decimal | None = None
     #: How many units the price is for.
     price_base: Decimal | None = None
@@ -174,6 +180,8 @@ class EInvoice(Part):
     type: str | None = None
     currency: str | None = None
     tax_currency: str | None = None
+    #: The currencies that its amounts bear, each once.
+    amount_currencies: tuple[str, ...] = ()
     tax_point: date | None = None
     due: date | None = None
     terms: str | None = None
@@ -182,12 +190,16 @@ class EInvoice(Part):
     #: Numbers of earlier invoices that it refers to; None for a reference without one. The same of other documents.
     preceding: tuple[str | None, ...] = ()
     documents: tuple[str | None, ...] = ()
+    #: What kinds of files are inside.
+    attachments: tuple[str, ...] = ()
     seller: Party | None = None
     buyer: Party | None = None
     payee: Party | None = None
     representative: Party | None = None
     delivered: date | None = None
     delivery_country: str | None = None
+    #: The scheme of the identifier of the place of delivery.
+    delivery_scheme: str | None = None
     has_delivery_address: bool = False
     payment: tuple[PaymentMeans, ...] = ()
     extras: tuple[AllowanceCharge, ...] = ()

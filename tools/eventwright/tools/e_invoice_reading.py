@@ -44,6 +44,12 @@ class Reader:
         """Every text at the path."""
         return tuple(text for found in self.all(element, path) if (text := words(found)))
 
+    def marks(self, element: Element | None, path: str, name: str) -> tuple[str, ...]:
+        """What the attribute says of every element at the path that has it, each once."""
+        return tuple(
+            dict.fromkeys(" ".join(mark.split()) for one in self.all(element, path) if (mark := one.get(name)))
+        )
+
     def one(self, element: Element | None, path: str, at: str) -> str | None:
         """The text of something that may stand once: of two, readers could take one or the other."""
         found = list(self.all(element, path))

@@ -42,6 +42,7 @@ def read_ubl(root: Element) -> EInvoice:
         "type": reader.text(root, f"cbc:{'CreditNote' if credit else 'Invoice'}TypeCode"),
         "currency": reader.one(root, "cbc:DocumentCurrencyCode", "BT-5 currency"),
         "tax_currency": reader.text(root, "cbc:TaxCurrencyCode"),
+        "amount_currencies": reader.marks(root, ".//*[@currencyID]", "currencyID"),
         "tax_point": reader.day(reader.text(root, "cbc:TaxPointDate"), "BT-7 tax point date"),
         "due": reader.day(due, "BT-9 due date"),
         "terms": reader.text(root, "cac:PaymentTerms/cbc:Note"),
@@ -51,12 +52,14 @@ def read_ubl(root: Element) -> EInvoice:
             reader.text(one, "cac:InvoiceDocumentReference/cbc:ID") for one in reader.all(root, "cac:BillingReference")
         ),
         "documents": tuple(reader.text(one, "cbc:ID") for one in reader.all(root, "cac:AdditionalDocumentReference")),
+        "attachments": reader.marks(root, ".//cbc:EmbeddedDocumentBinaryObject", "mimeCode"),
         "seller": _party(reader, reader.first(root, "cac:AccountingSupplierParty"), "cac:Party"),
         "buyer": _party(reader, reader.first(root, "cac:AccountingCustomerParty"), "cac:Party"),
         "payee": _party(reader, reader.first(root, "cac:PayeeParty")),
         "representative": _party(reader, reader.first(root, "cac:TaxRepresentativeParty")),
         "delivered": reader.day(reader.text(delivery, "cbc:ActualDeliveryDate"), "BT-72 delivery date"),
         "delivery_country": reader.text(address, "cac:Country/cbc:IdentificationCode"),
+        "delivery_scheme": next(iter(reader.marks(delivery, "cac:DeliveryLocation/cbc:ID", "schemeID")), None),
         "has_delivery_address": address is not None,
         "payment": tuple(_payment(reader, one) for one in reader.all(root, "cac:PaymentMeans")),
         "extras": tuple(_extra(reader, one, "document") for one in reader.all(root, "cac:AllowanceCharge")),
@@ -88,8 +91,14 @@ def _party(reader: Reader, element: Element | None, path: str = ".") -> Party | 
     return Party(
         name=reader.text(party, "cac:PartyLegalEntity/cbc:RegistrationName"),
         trading_name=reader.text(party, "cac:PartyName/cbc:Name"),
-        ids=reader.texts(party, "cac:PartyIdentification/cbc:ID"),
+        ids=tuple(
+            text
+            for one in reader.all(party, "cac:PartyIdentification/cbc:ID")
+            if one.get("schemeID") != "SEPA" and (text := words(one))
+        ),
+        id_schemes=reader.marks(party, "cac:PartyIdentification/cbc:ID", "schemeID"),
         legal_id=reader.text(party, "cac:PartyLegalEntity/cbc:CompanyID"),
+        legal_scheme=next(iter(reader.marks(party, "cac:PartyLegalEntity/cbc:CompanyID", "schemeID")), None),
         vat_ids=tuple(vat),
         tax_ids=tuple(other),
         has_address=address is not None,
@@ -194,6 +203,7 @@ def _line(reader: Reader, element: Element, place: int) -> Line:
         name=reader.text(item, "cbc:Name"),
         seller_item=reader.text(item, "cac:SellersItemIdentification/cbc:ID"),
         order_line=reader.text(element, "cac:OrderLineReference/cbc:LineID"),
+        origin=reader.text(item, "cac:OriginCountry/cbc:IdentificationCode"),
         price=reader.amount(price, "cbc:PriceAmount", f"{where}, BT-146 net price"),
         price_base=reader.amount(price, "cbc:BaseQuantity", f"{where}, BT-149 base quantity"),
         gross_price=reader.amount(price, "cac:AllowanceCharge/cbc:BaseAmount", f"{where}, BT-148 gross price"),

@@ -113,13 +113,17 @@ class Slack:
         return None
 
     async def author(self, channel: str, ts: str) -> Author | None:
-        """Who wrote this message; None if it does not stand in the channel, or no person wrote it.
+        """Who wrote this message; None if it does not stand in the channel, no person wrote it, or there is no such
+        channel.
 
         Raises:
             SlackAway: Slack does not answer.
-            Permanent: Slack refuses to show the channel or the person.
+            Permanent: Slack refuses to show what stands in the channel, or the person.
         """
-        wanted = {"channel": await self._channel_id(channel), "oldest": ts, "latest": ts, "inclusive": True, "limit": 1}
+        channel_id = await self._find_channel(channel)
+        if channel_id is None:
+            return None
+        wanted = {"channel": channel_id, "oldest": ts, "latest": ts, "inclusive": True, "limit": 1}
         answer = await self._ask("conversations.history", params=wanted)
         user = next((one.get("user") for one in answer.get("messages") or () if one.get("ts") == ts), None)
         if not user:
@@ -128,13 +132,19 @@ class Slack:
         return None if person.get("is_bot") else Author(user=user, email=person.get("profile", {}).get("email"))
 
     async def _channel_id(self, name: str) -> str:
+        found = await self._find_channel(name)
+        if found is None:
+            raise Permanent(f"Slack shows no channel {name!r}; invite the app into it")
+        return found
+
+    async def _find_channel(self, name: str) -> str | None:
         if not name.startswith("#"):
             return name
         asked = {"types": "public_channel,private_channel", "exclude_archived": True, "limit": 200}
         async for channel in self._pages("conversations.list", asked, "channels"):
             if channel.get("name") == name.removeprefix("#"):
                 return str(channel["id"])
-        raise Permanent(f"Slack shows no channel {name!r}; invite the app into it")
+        return None
 
     async def _pages(self, method: str, asked: dict[str, Any], items: str) -> AsyncIterator[dict[str, Any]]:
         cursor = ""

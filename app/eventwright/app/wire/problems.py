@@ -256,7 +256,8 @@ def _undecidable(error: AlreadyDecided | StaleDecision | ReviewClosed) -> Proble
         ReviewClosed: ProblemType.REVIEW_CLOSED,
     }
     review = error.review
-    stands: dict[str, Any] = {"review": review.id, "state": review.state, "digest": review.digest, "decision": review.decision}
+    stands: dict[str, Any] = {"review": review.id, "state": review.state, "digest": review.digest}
+    stands["decision"] = review.decision
     if isinstance(error, ReviewClosed) and error.newer is not None:
         stands |= {"newer_run": error.newer, "newer_reviews": [one.id for one in error.open]}
     return Problem(type=types[type(error)], detail=str(error), extensions=to_jsonable_python(stands))

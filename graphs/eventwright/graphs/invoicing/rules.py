@@ -6,6 +6,7 @@ import re
 
 from eventwright.graphs.invoicing import rules_fields as fields
 from eventwright.graphs.invoicing.findings import Finding
+from eventwright.graphs.invoicing.rules_codes import code_lists
 from eventwright.graphs.invoicing.rules_sums import sums
 from eventwright.graphs.invoicing.rules_vat import categories
 from eventwright.tools.e_invoice_fields import EInvoice
@@ -18,7 +19,7 @@ FAMILIES = (
     fields.lines,
     sums,
     categories,
-    fields.code_lists,
+    code_lists,
     fields.decimals,
 )
 #: What can be asked of a letter on paper as well: that it says who wants how much for what, and adds up.

@@ -1,4 +1,4 @@
-"""EN 16931: what an invoice must say. BR-01 to BR-67, the rules of conditions among BR-CO, code lists, decimals."""
+"""EN 16931: what an invoice must say. BR-01 to BR-67, the rules of conditions among BR-CO, decimals."""
 
 from __future__ import annotations
 
@@ -172,31 +172,6 @@ def _extra(extra: AllowanceCharge, at: str, rules: tuple[str, str, str, str]) ->
         # The standard says so twice, in the description of the terms and as a condition.
         yield Finding(rule=reason, at=at, says="it has a reason")
         yield Finding(rule=again, at=at, says="it has a reason")
-
-
-def code_lists(invoice: EInvoice) -> Iterator[Finding]:
-    """Codes that are in nobody's list."""
-
-    def listed(rule: str, at: str, code: str | None, known: frozenset[str]) -> Iterator[Finding]:
-        if code and code not in known:
-            yield Finding(rule=rule, at=at, stated=code[:20], says="the code is in its list")
-
-    yield from listed("BR-CL-01", "BT-3", invoice.type, codes.DOCUMENT_TYPES)
-    yield from listed("BR-CL-04", "BT-5", invoice.currency, codes.CURRENCIES)
-    yield from listed("BR-CL-05", "BT-6", invoice.tax_currency, codes.CURRENCIES)
-    for total in invoice.taxes:
-        yield from listed("BR-CL-03", "BT-110, BT-111", total.currency, codes.CURRENCIES)
-    for party in (invoice.seller, invoice.buyer, invoice.representative):
-        yield from listed("BR-CL-14", "BT-40, BT-55, BT-69", party.country if party else None, codes.COUNTRIES)
-    yield from listed("BR-CL-14", "BT-80", invoice.delivery_country, codes.COUNTRIES)
-    for means in invoice.payment:
-        yield from listed("BR-CL-16", "BT-81", means.code, codes.PAYMENT_MEANS)
-    for part in invoice.breakdown:
-        for category in part.categories:
-            yield from listed("BR-CL-17", "BT-118", category.key, codes.VAT_CATEGORIES)
-    for line in invoice.lines:
-        for category in line.categories:
-            yield from listed("BR-CL-18", "BT-151", category.key, codes.VAT_CATEGORIES)
 
 
 def decimals(invoice: EInvoice) -> Iterator[Finding]:

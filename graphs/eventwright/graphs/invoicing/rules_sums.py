@@ -29,7 +29,8 @@ def sums(invoice: EInvoice) -> Iterator[Finding]:
         yield from _totals(invoice, invoice.totals)
     yield from missing("BR-CO-18", "BG-23", bool(invoice.breakdown), "the VAT is broken down")
     for total in invoice.taxes:
-        if total.breakdown:
+        # CII may leave a VAT of nothing away; then there is no sum of the parts, and BR-CO-15 looks at the totals.
+        if total.breakdown and not (invoice.syntax == "cii" and total.tax is None):
             parts = to_cents(total_of(part.tax for part in total.breakdown))
             yield from differ("BR-CO-14", "BT-110", total.tax, parts, "the VAT is the sum of its parts")
         for part in total.breakdown:
@@ -80,6 +81,8 @@ def _with_vat(invoice: EInvoice) -> Iterator[Finding]:
     says = "the total with VAT is the one without, and the VAT in the invoice's currency, which is told once"
     totals = invoice.totals or Totals()
     taxes = [total.tax for total in invoice.taxes if total.currency == invoice.currency and total.tax is not None]
+    if invoice.syntax == "cii" and not any(total.tax is not None for total in invoice.taxes):
+        taxes = [_NOTHING]
     if len(taxes) != 1 or totals.without_vat is None:
         yield Finding(rule="BR-CO-15", at="BT-112", stated=money(totals.with_vat), says=says)
     else:
