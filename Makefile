@@ -7,6 +7,8 @@ READY := .venv/.ready
 READY_TO_WORK := .venv/.ready-to-work
 AGENTDOJO := .venv-agentdojo
 CONTRACT := .contract-rq
+# Tests wait as well as they compute: one process more than there are cores.
+TESTERS := $(shell echo $$(($$(nproc) + 1)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test soak soak-tests attacks contract-rq check bench bench-agentdojo
@@ -23,7 +25,7 @@ up: $(READY) ## start the API and a worker
 	@$(BIN)/eventwright up
 
 test: $(READY_TO_WORK) ## run the tests on real servers (ARGS="-k approval" passes arguments to pytest)
-	@$(BIN)/python -m pytest -n auto $(ARGS)
+	@$(BIN)/python -m pytest -n $(TESTERS) $(ARGS)
 
 soak: $(READY_TO_WORK) ## half an hour of random faults over a real deployment, and a table (ARGS="--minutes 5 --store sqlite --seed 7")
 	@$(BIN)/python -m tests.faults.storm $(ARGS)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
-from tests.app.quotes import GOOD, PATH, browser, events, page, quotes, summary, value
+from pydantic import BaseModel, field_validator
+from tests.app.quotes import GOOD, PATH, browser, events, look, page, quotes, summary, value
+from tests.outside import chain
 
 from eventwright.app.composition import App, open_app
 from eventwright.app.settings import Settings
 from eventwright.app.web import form_posts
+from eventwright.app.web.bodies import HEAVY
 from eventwright.app.web.form_posts import TOKEN, TRAP, Turnstile
+from eventwright.graphs.forms import Form
+from eventwright.graphs.workflow import On, Workflow
 from eventwright.runs.errors import StoreUnavailable
 from eventwright.runs.failpoints import Failpoint, on_failpoint
 
@@ -249,6 +255,35 @@ async def test_a_form_of_ones_own_may_be_sent_in_three_ways_and_is_answered_with
     [event] = await events(app)
     assert answers[0].json()["id"] == event.id
     assert event.data["budget"] == "12.50"
+
+
+async def test_a_heavy_post_is_looked_at_beside_the_others_and_a_broken_validator_refuses_it(
+    tmp_path: Path, sqlite_url: str
+) -> None:
+    threads: list[threading.Thread] = []
+
+    class Wish(BaseModel):
+        text: str
+
+        @field_validator("text")
+        @classmethod
+        def second_word(cls, text: str) -> str:
+            threads.append(threading.current_thread())
+            return text.split()[1]
+
+    form = On("wish.made", payload={"1": Wish}, form=Form(title="Your wish"))
+    workflow = Workflow("wishes", version="1", graph=chain(look=look), triggers=[form])
+    settings = Settings(home=tmp_path, database_url=sqlite_url, redis_url="none")
+    path, accepts = "/forms/wishes/wish.made", {"accept": "*/*"}
+    async with open_app(settings, workflows=[workflow]) as app, browser(app) as client:
+        for sent in ({"json": {"text": "x" * 2 * HEAVY}}, {"data": {"text": "x" * 2 * HEAVY}}):
+            answer = await client.post(f"/v1{path}", **sent, headers=accepts)  # type: ignore[arg-type]
+            assert (answer.status_code, answer.json()["type"]) == (422, "urn:eventwright:problem:invalid-payload")
+            assert "IndexError" in answer.text
+            assert (await client.post(path, **sent)).status_code == 422  # type: ignore[arg-type]
+        assert await events(app) == []
+    assert len(threads) == 4
+    assert threading.main_thread() not in threads
 
 
 async def test_a_wrong_post_of_ones_own_form_is_a_problem_that_names_each_field(

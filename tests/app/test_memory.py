@@ -20,7 +20,7 @@ from eventwright.runs.event import Event
 from eventwright.runs.states import RunState
 
 #: Runs that fill the caches, and then rounds of so many more.
-FIRST, ROUNDS, MORE = 1000, 5, 200
+FIRST, ROUNDS, MORE = 1000, 3, 200
 
 
 @pytest.fixture(autouse=True)

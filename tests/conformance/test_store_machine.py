@@ -228,12 +228,12 @@ def play(url: str, *, examples: int, steps: int, **more: Any) -> None:
 
 @pytest.mark.timeout(600)
 def test_the_store_answers_like_its_model_on_sqlite(sqlite_url: str) -> None:
-    play(sqlite_url, examples=20, steps=30)
+    play(sqlite_url, examples=12, steps=30)
 
 
 @pytest.mark.timeout(600)
 def test_the_store_answers_like_its_model_on_postgresql(postgres_url: str) -> None:
-    play(postgres_url, examples=8, steps=30)
+    play(postgres_url, examples=5, steps=30)
 
 
 @pytest.mark.soak

@@ -43,6 +43,7 @@ async def test_a_worker_with_a_wrong_clock_works_beside_another_and_neither_take
     assert await worker.wait() == 0
 
 
+@pytest.mark.soak
 async def test_what_a_worker_with_a_wrong_clock_has_done_is_gone_on_from_by_others_and_by_itself(
     service: Any, wrong: Any
 ) -> None:

@@ -17,7 +17,8 @@ from eventwright.graphs.failed_payment_rules import FINAL, PASSING, after_declin
 from eventwright.graphs.failed_payments import LARGE, LAST, PAUSED, SETTLED, STEPS, WHO_DECIDES, failed_payments
 from eventwright.queue.intake import EventRefused
 from eventwright.runs.states import RunState
-from eventwright.tools.stripe_billing import Customer
+from eventwright.tools.billing_ledger import BillingLedger
+from eventwright.tools.stripe_billing import Customer, Payment
 
 #: What a customer hears who never pays.
 ALL_SUBJECTS = [*(step.subject for step in STEPS.values()), PAUSED.subject]
@@ -152,6 +153,36 @@ async def test_an_event_that_says_paid_of_an_invoice_that_is_not_changes_nothing
     assert (await world.ledger.invoice("in_a")).attempts == 1
     await world.pass_time(4 * DAY)
     assert world.subjects == ALL_SUBJECTS[:2]
+
+
+async def test_an_event_that_is_not_true_does_not_end_the_way_back_after_the_pause(world: Dunning) -> None:
+    await world.happens(FAILED)
+    await world.pass_time(30 * DAY)
+    await world.happens(PAID, status="paid")  # nothing was paid
+    assert (await world.run()).state is RunState.WAITING
+    await world.ledger.settle("in_a")
+    await world.happens(PAID, status="paid")
+
+    assert not (await world.ledger.subscription("sub_a")).is_paused
+    assert (await world.run()).state is RunState.COMPLETED
+
+
+class SlowBank(BillingLedger):
+    """Charges by transfers that do not arrive."""
+
+    async def pay(self, invoice_id: str, *, idempotency_key: str) -> Payment:
+        return Payment(invoice=await self.invoice(invoice_id))
+
+
+async def test_nobody_is_paused_without_the_last_warning_because_a_transfer_was_under_way(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with dunning(tmp_path, database_url=database_url, kind=SlowBank) as world:
+        await world.happens(FAILED)
+        await world.pass_time(STEPS[1].time)
+        assert world.subjects == ALL_SUBJECTS[:1]  # it may arrive yet
+        await world.pass_time(60 * DAY)
+        assert world.subjects == ALL_SUBJECTS
 
 
 async def test_events_about_other_invoices_are_other_people_s(world: Dunning) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from tests.imap_server import PASSWORD, LocalImap, letter, local_imap
 from tests.outside import chain
 
@@ -27,6 +27,7 @@ from eventwright.runs.failpoints import Failpoint, on_failpoint
 from eventwright.runs.records import EventState
 from eventwright.runs.store import Store
 from eventwright.tools.contract import Resources
+from eventwright.tools.mail_reading import Letter, read_mail
 from eventwright.tools.mailbox import Address, BadImapUrl, Mailbox
 
 
@@ -220,6 +221,46 @@ async def test_a_message_that_fits_no_payload_is_kept_and_holds_up_no_other(stor
     assert [event.data["text"] for event in await events(store)] == ["from Ann"]
     [refused] = await store.events(state=EventState.REFUSED)
     assert refused.event.data["text"] == "from nobody"
+
+
+async def test_a_message_at_which_a_validator_breaks_is_kept_and_holds_up_no_other(
+    store: Store, imap: LocalImap
+) -> None:
+    class Numbered(BaseModel):
+        text: str
+
+        @field_validator("text")
+        @classmethod
+        def second_word(cls, text: str) -> str:
+            return text.split()[1]
+
+    await imap.deliver(letter("one"), letter("two words"))
+
+    assert await read(source_on(store, imap, payload={"1": Numbered}), imap) == 2
+
+    assert [event.data["text"] for event in await events(store)] == ["two words"]
+    [refused] = await store.events(state=EventState.REFUSED)
+    assert refused.problem is not None
+    assert "IndexError" in refused.problem["detail"]
+
+
+async def test_a_message_on_which_our_own_code_fails_stays_in_the_mailbox_and_holds_up_no_other(
+    store: Store, imap: LocalImap, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaks(raw: bytes, **more: Any) -> Letter:
+        if b"poison" in raw:
+            raise ZeroDivisionError
+        return read_mail(raw, **more)
+
+    await imap.deliver(letter("poison"), letter("from Ann"))
+    with monkeypatch.context() as patch:
+        patch.setattr(mail_source, "read_mail", breaks)
+        assert await read(source_on(store, imap), imap) == 1
+
+    assert [event.data["text"] for event in await events(store)] == ["from Ann"]
+    assert "ZeroDivisionError" in caplog.text
+    assert await read(source_on(store, imap), imap) == 1, "a release that can read it takes it in"
+    assert len(await events(store)) == 2
 
 
 async def test_a_connection_that_breaks_off_is_made_again(

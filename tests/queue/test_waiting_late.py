@@ -12,6 +12,7 @@ from tests.outside import World, a_world
 from tests.queue.waiting_world import DAY, Paid, log, notes, paying, pays, waits
 
 from eventwright.graphs.waiting import wait_for
+from eventwright.runs.errors import UnknownEvent
 from eventwright.runs.event import Event
 from eventwright.runs.records import Run
 from eventwright.runs.retention import Keep, Removed, removable, remove_some
@@ -86,7 +87,9 @@ async def test_a_path_may_say_that_nothing_starts(world: World) -> None:
     assert (await notes(run))[-1] == "came too late"
 
 
-@pytest.mark.parametrize("answer", [ValueError("broken"), ["no dict"], {"log": object()}])
+@pytest.mark.parametrize(
+    "answer", [ValueError("broken"), ValueError("\x00\ud800" * 10_000), ["no dict"], {"log": object()}]
+)
 async def test_a_path_that_fails_is_noted_and_the_event_is_accepted_all_the_same(world: World, answer: Any) -> None:
     run = await over(world, Seen(answer))
     assert (await pays(world)).runs == ()
@@ -94,6 +97,49 @@ async def test_a_path_that_fails_is_noted_and_the_event_is_accepted_all_the_same
     assert note.data["problem"].startswith("late= of its trigger failed: ")
     await world.engine.tick()
     assert (await notes(run)).count("came too late") == 1
+
+
+async def test_while_too_much_waits_its_path_waits_too_and_nobody_fails_of_it(world: World) -> None:
+    """Neither who sends it, for it is accepted, nor the sweep of every worker."""
+    await over(world, Seen())
+    pressure = world.engine._intake._continuing._pressure
+    most, pressure._most_backlog = pressure._most_backlog, 0
+    assert (await pays(world, id="late")).runs == ()
+    await world.engine.tick()
+    assert len(await world.store.runs()) == 1
+
+    pressure._most_backlog = most
+    await world.engine.tick()
+    assert [run.event.id for run in (await pays(world, id="late")).runs] == ["late"]
+
+
+async def test_one_that_cannot_be_seen_to_holds_up_no_other(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    late = Seen()
+    await over(world, late)
+    pressure = world.engine._intake._continuing._pressure
+    most, pressure._most_backlog = pressure._most_backlog, 0
+    for name in ("first", "second"):
+        await pays(world, id=name)
+    pressure._most_backlog = most
+    late.given.clear()
+    whole, world.store.event = world.store.event, _gone(world)  # type: ignore[method-assign]
+    await world.engine.tick()
+    world.store.event = whole  # type: ignore[method-assign]
+    assert [event.id for _, event, _ in late.given] == ["second"]
+    assert "UnknownEvent" in caplog.text
+
+
+def _gone(world: World) -> Any:
+    """The store's `event`, for one whose first event is not there any more."""
+    found = world.store.event
+
+    async def event(uid: str) -> Any:
+        stored = await found(uid)
+        if stored.event.id == "first":
+            raise UnknownEvent(uid)
+        return stored
+
+    return event
 
 
 async def test_what_comes_twice_starts_one_run(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from email.message import EmailMessage
 from email.mime.multipart import MIMEMultipart
+from email.mime.text import MIMEText
 
 import pytest
 from hypothesis import given
@@ -52,6 +53,35 @@ def test_a_page_becomes_the_text_that_a_reader_sees() -> None:
     assert [line.strip() for line in text.splitlines() if line.strip()] == [
         "Dear team,", "my card is", "lost", "Amount  25€",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b'Content-Type: text/plain; charset="punycode-"', b"ya" * 1_000_000),
+        (b'Content-Type: text/plain; charset=" Idna."', b"a" * 60 + b"." + b"ya" * 1_000_000),
+        (b"Content-Type: text/plain" + b";" * 2_000_000, b"x"),
+        (b"Content-Type: text/plain; charset=utf-8; x=" + b'"a;' * 1_000_000, b"x"),
+        (
+            b"\n\n".join(b"Content-Type: multipart/mixed; boundary=b%d\n\n--b%d" % (n, n) for n in range(900)),
+            b"-- \n" * 200_000,
+        ),
+    ],
+    ids=["punycode", "idna", "parameters", "quotes", "parts in parts"],
+)
+def test_what_is_made_to_keep_its_reader_busy_for_hours_is_read_like_any_other(head: bytes, body: bytes) -> None:
+    assert read_mail(b"From: ann@example.org\n" + head + b"\n\n" + body).sender == "ann@example.org"
+
+
+def test_of_pages_upon_pages_the_first_are_read() -> None:
+    message = MIMEMultipart()
+    for number in range(4):
+        message.attach(MIMEText(f"<p>page {number}</p>" + "<!-- -->" * 20_000, "html"))
+
+    found = read_mail(bytes(message))
+
+    assert found.truncated
+    assert ("page 0" in found.text, "page 1" in found.text, "page 3" in found.text) == (True, True, False)
 
 
 def test_of_two_forms_the_plain_one_counts_unless_it_is_empty() -> None:

@@ -57,6 +57,14 @@ def test_a_url_says_everything_about_the_mailbox_and_its_password_is_repeated_no
     assert "cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("password", ["cret/x", "cret#x", "cret?x", "[cret", "cret\u2100x"])
+def test_a_password_that_is_not_escaped_is_not_repeated_either(password: str) -> None:
+    with pytest.raises(BadImapUrl) as caught:
+        Address.from_url(f"imaps://ann:{password}@mail.example.org")
+    assert "cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
 async def test_who_is_not_let_in_is_told_so_without_the_password(imap: LocalImap) -> None:
     with pytest.raises(MailboxAway, match="does not let support@example") as caught:
         async with Mailbox.open(Address.from_url(imap.url.replace("word@", "wrod@"))):

@@ -93,8 +93,10 @@ class DunningState(TypedDict, total=False):
     invoice: dict[str, Any]
     name: str | None
     email: str | None
-    #: The attempt that the customer was reminded of last, 1 to 4.
+    #: The attempt that the customer was reminded of last, 1 to 4; or that is under way, if it is `unanswered`.
     attempt: int
+    #: Whether the bank has not said yet what became of that attempt.
+    unanswered: bool
     card: Card
     #: Whether an event, and not the time, has ended the wait.
     heard: bool
@@ -190,9 +192,9 @@ async def look_again(
     if state["heard"]:
         return Command(goto="wait")
     tried = min(invoice.attempts, LAST)
-    if tried > state["attempt"]:
-        # Stripe has tried by itself meanwhile.
-        return Command(goto="remind", update={"attempt": tried})
+    if tried > state["attempt"] or state.get("unanswered"):
+        # Stripe has tried by itself meanwhile, or what was under way has not arrived: nobody was told of that attempt.
+        return Command(goto="remind", update={"attempt": max(tried, state["attempt"]), "unanswered": False})
     if state["attempt"] == LAST:
         return Command(goto="pause" if invoice.subscription_id else "hand_over")
     match state["card"]:
@@ -225,8 +227,8 @@ async def charge(state: DunningState) -> Command[Literal["remind", "wait", "__en
         return Command(goto="__end__")
     attempt = {"attempt": state["attempt"] + 1}
     if payment.declined is None:
-        # The bank takes its time: a transfer is under way, and nobody is reminded of it.
-        return Command(goto="wait", update=attempt)
+        # The bank takes its time: a transfer is under way, and nobody is reminded of it as long as it may arrive.
+        return Command(goto="wait", update=attempt | {"unanswered": True})
     return Command(goto="remind", update=attempt | {"card": after_decline(payment.declined.code)})
 
 
@@ -257,16 +259,20 @@ async def say_paused(state: DunningState) -> Command[Literal["wait_paused", "res
     return Command(goto="wait_paused" if reminded.status == "open" else "resume")
 
 
-async def wait_paused(state: DunningState) -> None:
+async def wait_paused(state: DunningState) -> DunningState:
     """Who pays now has the subscription back."""
-    await wait_for(SETTLED, key=state["invoice_id"], within=PAUSED.time)
+    event = await wait_for(SETTLED, key=state["invoice_id"], within=PAUSED.time)
+    return {"heard": event is not None}
 
 
-async def resume(state: DunningState) -> None:
+async def resume(state: DunningState) -> Command[Literal["wait_paused", "__end__"]]:
     """A pause of ours ends with the payment, and with nothing else: what was written off is for a person."""
     invoice = await stripe_billing.find_invoice(state["invoice"]["id"])
+    if invoice.is_open and state["heard"]:
+        return Command(goto="wait_paused")  # the event was not true
     if invoice.status == "paid":
         await stripe_billing.resume_subscription(state["invoice"]["subscription_id"])
+    return Command(goto="__end__")
 
 
 # -- the graph, and what each node may do ----------------------------------------------------------------------------
@@ -307,7 +313,6 @@ graph.add_edge(START, "look_up")
 graph.add_edge("wait", "look_again")
 graph.add_edge("hand_over", END)
 graph.add_edge("wait_paused", "resume")
-graph.add_edge("resume", END)
 
 failed_payments = Workflow(
     "failed_payments",

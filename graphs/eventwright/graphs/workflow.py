@@ -54,10 +54,15 @@ class UnknownPayloadVersion(EventwrightError, ValueError):
 
 
 class InvalidPayload(EventwrightError, ValueError):
-    """An event's payload does not fit the model of its version."""
+    """An event's payload does not fit the model of its version, or the model's own code failed at it."""
 
-    def __init__(self, event_type: str, error: ValidationError) -> None:
+    def __init__(self, event_type: str, error: Exception) -> None:
         self.event_type = event_type
+        if not isinstance(error, ValidationError):
+            # Its words may say more of us than whoever sent the event should read.
+            self.faults = [{"at": "", "problem": f"a validator of its model raised {type(error).__name__}"}]
+            super().__init__(f"the payload of {event_type!r} is not valid: {self.faults[0]['problem']}")
+            return
         #: One entry a fault, of many the first: `{"at": "customer.email", "problem": "Field required"}`.
         self.faults = [
             {"at": ".".join(map(str, item["loc"])), "problem": item["msg"]}
@@ -162,7 +167,8 @@ class On:
             raise UnknownPayloadVersion(event.type, event.version, self.payload) from None
         try:
             return model.model_validate(data)
-        except ValidationError as error:
+        except Exception as error:
+            # Also what pydantic lets through: an IndexError of a validator at a payload that its author never saw.
             raise InvalidPayload(event.type, error) from error
 
     def graph_input(self, event: Event) -> dict[str, Any]:

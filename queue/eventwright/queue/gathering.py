@@ -37,6 +37,10 @@ class Gatherer:
         self._store = store
         self._every = every
         self._counted: dict[tuple[str, DeliveryOutcome], Delivery] = {}
+        #: Those whose write did not end as it should. Whether they are in the log by now, it alone can say: they are
+        #: written once more as they are, and what came since beside them.
+        self._doubtful: list[Delivery] = []
+        self._writing = asyncio.Lock()
         self._some = asyncio.Event()
 
     def add(self, source: str, outcome: DeliveryOutcome, size: int) -> None:
@@ -65,18 +69,23 @@ class Gatherer:
 
     async def flush(self) -> None:
         """Write what was counted. Raises StoreUnavailable, and keeps it then."""
-        counted, self._counted = self._counted, {}
-        self._some.clear()
-        if not counted:
-            return
+        async with self._writing:
+            if self._doubtful:
+                await self._write()
+            self._doubtful, self._counted = list(self._counted.values()), {}
+            self._some.clear()
+            if self._doubtful:
+                await self._write()
+
+    async def _write(self) -> None:
         try:
             async with self._store.write() as tx:
-                for one in counted.values():
-                    tx.add_delivery(one)
+                for one in self._doubtful:
+                    tx.add_count(one)
         except BaseException:
-            for one in counted.values():
-                self._merge(one)
+            self._some.set()
             raise
+        self._doubtful = []
 
     def _merge(self, one: Delivery) -> None:
         key = (one.source, one.outcome)
@@ -103,5 +112,6 @@ class Gatherer:
         try:
             await self.flush()
         except StoreUnavailable as error:
-            told = ", ".join(f"{one.times} from {one.source} {one.outcome}" for one in self._counted.values())
+            left = (*self._doubtful, *self._counted.values())
+            told = ", ".join(f"{one.times} from {one.source} {one.outcome}" for one in left)
             log.warning("the log of webhooks does not have these yet (%s): %s", told, error)

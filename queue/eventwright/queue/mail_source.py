@@ -83,8 +83,14 @@ class MailSource:
             message = None if stopping.is_set() else await mailbox.fetch(uid)
             if message is None:
                 continue
-            letter = await asyncio.to_thread(read_mail, message.raw, own=self._own, whole=message.whole)
-            if not await self._store(event_of(self._address, message, letter), message, stopping):
+            try:
+                letter = await asyncio.to_thread(read_mail, message.raw, own=self._own, whole=message.whole)
+                stored = await self._store(event_of(self._address, message, letter), message, stopping)
+            except Exception:
+                # Whatever it is, it must not stand in the way of all that comes after it.
+                log.exception("the message %s is no event; it stays where it is, and is tried again", message.name)
+                continue
+            if not stored:
                 break
             await mailbox.mark(uid)
             taken += 1

@@ -149,6 +149,17 @@ class DeliveryVerbs:
         for event in delivery.events:
             self.add_delivered(delivery.id, event)
 
+    def add_count(self, delivery: Delivery) -> None:
+        """Store a delivery that is gathered, unless it is stored already."""
+        there = sa.select(_DELIVERIES.c.id).where(_DELIVERIES.c.id == delivery.id)
+        row = {name: getattr(delivery, name) for name in _OF_DELIVERY} | {"outcome": str(delivery.outcome)}
+
+        def step(batch: Batch) -> None:
+            if batch.execute(there).first() is None:
+                batch.insert(_ADD, row)
+
+        self.unit.steps.append(step)
+
     def add_delivered(self, delivery_id: str, event: Delivered) -> None:
         """Store what became of an event of the delivery."""
         row = {name: getattr(event, name) for name in _OF_EVENT} | {"delivery_id": delivery_id}

@@ -5,6 +5,8 @@ Nothing that is read here is trusted: everything is bounded, and free of what no
 
 from __future__ import annotations
 
+import codecs
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from datetime import UTC, datetime
 from email import message_from_bytes
 from email.errors import MessageError
 from email.message import Message
+from email.policy import Compat32
 from email.policy import default as modern
 from itertools import islice
 from typing import Any, TypeVar
@@ -20,10 +23,12 @@ from eventwright.tools.mail import ADDRESS
 
 #: Characters of a text that are kept; what is longer is cut, and says so.
 LONGEST_TEXT = 100_000
-#: Characters of HTML that are read.
-LONGEST_HTML = 1_000_000
-#: Characters of one header that are looked at.
+#: Characters of HTML that are read, of all parts together: to lay a table out takes a time that grows with the square.
+LONGEST_HTML = 300_000
+#: Characters of one header that are looked at; Python takes a time for its parameters that grows with the square.
 LONGEST_HEADER = 4_000
+#: Parts that may hold others, inside one another or not: each line is looked at for the end of every one.
+MOST_MULTIPARTS = 30
 #: What is kept of lists that a sender can make as long as he likes.
 MOST_ATTACHMENTS, MOST_REFERENCES = 50, 50
 #: Levels of parts inside of parts.
@@ -203,19 +208,36 @@ def _ends(items: list[str]) -> list[str]:
 class _Body:
     found: list[str] = field(default_factory=list)
     cut: bool = False
+    #: Characters of HTML that have been read.
+    html: int = 0
+
+
+class _Bounded(Compat32):
+    """The older policy, which parses no header before it is asked for and never fails on one, within bounds."""
+
+    #: Counts the parts that may hold others; each message has its own.
+    multiparts: Iterator[int] = iter(())
+
+    def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
+        name, value = super().header_source_parse(sourcelines)
+        holds_others = name.lower() == "content-type" and value.lstrip().lower().startswith("multipart/")
+        if holds_others and next(self.multiparts) >= MOST_MULTIPARTS:
+            return name, "application/octet-stream"
+        return name, value[:LONGEST_HEADER]
 
 
 def _parsed(raw: bytes) -> Message:
     try:
-        # The older policy parses no header before it is asked for, and never fails on one.
-        return message_from_bytes(raw)
+        return message_from_bytes(raw, policy=_Bounded(multiparts=itertools.count()))
     except RecursionError:
         # Parts inside of parts inside of parts: what is left are the headers, and a text that nobody wrote to be read.
         head, _, body = raw.replace(b"\r\n", b"\n").partition(b"\n\n")
         lines = [
             line for line in head.split(b"\n") if not line.lower().startswith((b"content-type:", b"mime-version:"))
         ]
-        return message_from_bytes(b"\n".join(lines) + b"\n\n" + body[:LONGEST_TEXT])
+        return message_from_bytes(
+            b"\n".join(lines) + b"\n\n" + body[:LONGEST_TEXT], policy=_Bounded(multiparts=itertools.count())
+        )
 
 
 def _leaves(message: Message, body: _Body, depth: int = 0) -> Iterator[Attachment]:
@@ -244,8 +266,9 @@ def _leaves(message: Message, body: _Body, depth: int = 0) -> Iterator[Attachmen
 def _best(parts: list[Message], body: _Body, depth: int) -> Iterator[Attachment]:
     """Of several forms of one content the first with a text in it: the plain one, unless it is empty."""
     for part in parts:
-        tried = _Body(cut=body.cut)
+        tried = _Body(cut=body.cut, html=body.html)
         attachments = list(_leaves(part, tried, depth + 1))
+        body.html = tried.html
         if any(text.strip() for text in tried.found):
             body.found += tried.found
             body.cut = tried.cut
@@ -258,8 +281,10 @@ def _text_of(part: Message, body: _Body) -> str:
     text = _decoded(content if isinstance(content, bytes) else b"", _charset(part))
     if part.get_content_type() != "text/html":
         return text
-    body.cut = body.cut or len(text) > LONGEST_HTML
-    return _visible(text[:LONGEST_HTML])
+    room = LONGEST_HTML - body.html
+    body.cut = body.cut or len(text) > room
+    body.html += min(len(text), room)
+    return _visible(text[:room])
 
 
 def _visible(html: str) -> str:
@@ -284,7 +309,11 @@ def _charset(part: Message) -> str | None:
         charset = part.get_content_charset()
     except (ValueError, LookupError, AttributeError):
         return None
-    return None if charset in _SLOW_ENCODINGS else charset
+    try:
+        # By its own name: Python finds it under others as well, with a hyphen behind it say.
+        return None if charset is None or codecs.lookup(charset).name in _SLOW_ENCODINGS else charset
+    except (ValueError, LookupError):
+        return None
 
 
 def _decoded(content: bytes, charset: str | None) -> str:

@@ -89,8 +89,12 @@ class Address:
         try:
             parts = urlsplit(url)
             port = parts.port
-        except ValueError as error:
-            raise BadImapUrl(f"the mailbox's URL is wrong: {error}") from error
+        except ValueError:
+            # Its words may hold the password: what stands before a `/` or `#` in it is taken for a port.
+            raise BadImapUrl(
+                "the mailbox's URL cannot be read; the port is a number, and in a password / is written %2F, # %23, "
+                "? %3F, @ %40, [ %5B"
+            ) from None
         if parts.scheme not in _SCHEMES:
             raise BadImapUrl(f"{parts.scheme!r} is no scheme for a mailbox")
         if not parts.hostname:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from eventwright.app.web.bodies import read
 from eventwright.app.wire.problems import Problem, ProblemType, Refused
 from eventwright.app.wire.strict_json import parse
 from eventwright.graphs.forms import Form, Input, Kind
@@ -88,18 +89,15 @@ async def read_post(body: bytes, headers: Headers) -> Post:
     """
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        value = parse(body)
+        value = await read(body, parse)
         if not isinstance(value, dict):
             raise _bad("the body is no JSON object; send one member for each field")
         return _post(list(value.items()))
     if kind == "application/x-www-form-urlencoded":
         try:
-            pairs = parse_qsl(
-                body.decode("latin-1"), keep_blank_values=True, encoding="latin-1", max_num_fields=MOST_FIELDS
-            )
+            return _post(await read(body, _pairs))
         except ValueError as error:
             raise _bad(f"the form has more than {MOST_FIELDS} fields") from error
-        return _post([(_text(name), _text(value)) for name, value in pairs])
     if kind == "multipart/form-data":
         return _post(await _parts(body, headers))
     raise Refused(
@@ -108,6 +106,11 @@ async def read_post(body: bytes, headers: Headers) -> Post:
             detail="send application/x-www-form-urlencoded, multipart/form-data or application/json",
         )
     )
+
+
+def _pairs(body: bytes) -> list[tuple[str, str]]:
+    pairs = parse_qsl(body.decode("latin-1"), keep_blank_values=True, encoding="latin-1", max_num_fields=MOST_FIELDS)
+    return [(_text(name), _text(value)) for name, value in pairs]
 
 
 async def _parts(body: bytes, headers: Headers) -> list[tuple[str, Any]]:

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from eventwright.app.composition import App
 from eventwright.app.web import examples
-from eventwright.app.web.bodies import read_body
+from eventwright.app.web.bodies import read, read_body
 from eventwright.app.web.form_posts import (
     TOKEN,
     TRAP,
@@ -35,6 +35,7 @@ from eventwright.app.wire.problems import Problem, ProblemType, Refused
 from eventwright.graphs.forms import Form, Input
 from eventwright.graphs.workflow import On, UnknownWorkflow
 from eventwright.runs.errors import EventwrightError
+from eventwright.runs.event import Event
 
 router = APIRouter(tags=["events"])
 
@@ -140,12 +141,12 @@ async def receive_form(workflow: str, type: str, request: Request, app: Eventwri
         return _nothing_here() if browser else problem_response(nothing, request.url.path)
     if browser:
         return await _taken(page, request, app)
-    post = await read_post(await read_body(request), request.headers)
     if wait := _turnstile(request).wait_of(_client(request)):
         busy = "this address has sent too many forms; nothing was stored"
         raise Refused(Problem(type=ProblemType.TOO_BUSY, detail=busy, extensions={"retry_after": math.ceil(wait)}))
-    event = event_of(page.workflow, page.trigger, page.form, page.inputs, post)
-    if faults := faults_of(page.inputs, post, lambda: page.trigger.parse(event)):
+    body = await read_body(request)
+    event, faults = await _judged(page, body, await read_post(body, request.headers))
+    if faults:
         errors = [{"at": fault.at, "problem": fault.problem} for fault in faults]
         detail = f"{len(faults)} fields have to be changed" if len(faults) > 1 else faults[0].problem
         raise Refused(Problem(type=ProblemType.INVALID_PAYLOAD, detail=detail, extensions={"errors": errors}))
@@ -157,20 +158,31 @@ async def _taken(page: Page, request: Request, app: App) -> Response:
     """Take a post in, and answer with a page whatever happens: what was written is in it."""
     post = Post({})
     try:
-        post = await read_post(await read_body(request), request.headers)
+        body = await read_body(request)
+        post = await read_post(body, request.headers)
         if wait := _turnstile(request).wait_of(_client(request)):
             told = "You have sent many forms in a short time. Please wait a minute, and send this one again."
             response = _shown(page, post, [Fault("", told)], HTTPStatus.TOO_MANY_REQUESTS)
             response.headers["Retry-After"] = str(math.ceil(wait))
             return response
-        event = event_of(page.workflow, page.trigger, page.form, page.inputs, post)
-        if faults := faults_of(page.inputs, post, lambda: page.trigger.parse(event)):
+        event, faults = await _judged(page, body, post)
+        if faults:
             return _shown(page, post, faults, HTTPStatus.UNPROCESSABLE_ENTITY)
         await app.engine.receive(event)
     except EventwrightError as error:
         problem = logged_problem(error)
         return _shown(page, post, [Fault("", _in_words(problem))], HTTPStatus(problem.status))
     return RedirectResponse(f"{page.path}/thanks", HTTPStatus.SEE_OTHER, headers=_HEADERS)
+
+
+async def _judged(page: Page, body: bytes, post: Post) -> tuple[Event, list[Fault]]:
+    """The event that a post is, and what has to be changed in it; one with a heavy body is looked at in a thread."""
+
+    def judge(_: bytes) -> tuple[Event, list[Fault]]:
+        event = event_of(page.workflow, page.trigger, page.form, page.inputs, post)
+        return event, faults_of(page.inputs, post, lambda: page.trigger.parse(event))
+
+    return await read(body, judge)
 
 
 def _in_words(problem: Problem) -> str:
