@@ -17,7 +17,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -61,11 +61,11 @@ class InboxAway(EventwrightError, ConnectionError):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A change, as it waits in an inbox. The last five are JSON texts."""
+    """A change, as it waits in an inbox. The last five are JSON texts; the time is one in SQLite."""
 
     position: int
     id: str
-    changed_at: datetime
+    changed_at: datetime | str
     source: str
     type: str
     operation: str
@@ -245,9 +245,13 @@ def event_of(database: str, row: Row) -> Event:
         source=f"{CHANGES}{database}/{row.source}",
         type=row.type,
         subject=_subject(key),
-        time=row.changed_at,
+        time=_moment(row.changed_at),
         data=data,
     )
+
+
+def _moment(at: datetime | str) -> datetime:
+    return at if isinstance(at, datetime) else datetime.fromisoformat(at).astimezone(UTC)
 
 
 def _subject(key: dict[str, Any] | None) -> str | None:

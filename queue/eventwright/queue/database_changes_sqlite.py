@@ -10,7 +10,6 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -94,7 +93,7 @@ class SqliteInbox(Inbox):
         with connected(self._path) as connection:
             if not connection.execute(_THERE, (INBOX,)).fetchone()[0]:
                 return []  # no trigger is installed yet
-            return [_row(found) for found in connection.execute(_OLDEST, (MOST,))]
+            return [Row(**dict(found)) for found in connection.execute(_OLDEST, (MOST,))]
 
     def _settle(self, rows: Sequence[Row], judged: Sequence[str | None]) -> None:
         with connected(self._path) as connection, transaction(connection):
@@ -103,8 +102,3 @@ class SqliteInbox(Inbox):
                     connection.execute(_TAKE, (row.position,))
                 else:
                     connection.execute(_PUT_ASIDE, (problem, row.position))
-
-
-def _row(found: sqlite3.Row) -> Row:
-    at = datetime.fromisoformat(found["changed_at"]).astimezone(UTC)
-    return Row(**{**dict(found), "changed_at": at})

@@ -228,7 +228,7 @@ class _Bounded(Compat32):
 
 def _parsed(raw: bytes) -> Message:
     try:
-        return message_from_bytes(raw, policy=_Bounded(multiparts=itertools.count()))
+        return message_from_bytes(raw, policy=_Bounded().clone(multiparts=itertools.count()))
     except RecursionError:
         # Parts inside of parts inside of parts: what is left are the headers, and a text that nobody wrote to be read.
         head, _, body = raw.replace(b"\r\n", b"\n").partition(b"\n\n")
@@ -236,7 +236,7 @@ def _parsed(raw: bytes) -> Message:
             line for line in head.split(b"\n") if not line.lower().startswith((b"content-type:", b"mime-version:"))
         ]
         return message_from_bytes(
-            b"\n".join(lines) + b"\n\n" + body[:LONGEST_TEXT], policy=_Bounded(multiparts=itertools.count())
+            b"\n".join(lines) + b"\n\n" + body[:LONGEST_TEXT], policy=_Bounded().clone(multiparts=itertools.count())
         )
 
 
