@@ -43,6 +43,20 @@ async def test_a_sweep_finds_a_change_that_nobody_told_of(shop: SqliteShop, stor
     assert await told(store) == [("insert", "1", "new")]
 
 
+async def test_a_row_that_somebody_else_wrote_into_the_inbox_is_put_aside_and_holds_up_nobody(
+    shop: SqliteShop, store: Store
+) -> None:
+    await shop.install()
+    for at in ("'yesterday'", "7"):
+        await shop.run(
+            f"INSERT INTO eventwright_inbox (changed_at, source, type, operation, changed, omitted) "  # noqa: S608
+            f"VALUES ({at}, 'orders', 'orders.insert', 'insert', '[]', '[]')"
+        )
+    await shop.run("INSERT INTO orders VALUES (1, 'new', NULL)")
+    await drained(store, shop)
+    assert await told(store) == [("insert", "1", "new")]
+
+
 async def test_values_arrive_exactly_whatever_their_type(shop: SqliteShop, store: Store) -> None:
     values: dict[str, tuple[Any, Any]] = {
         "nothing": (None, None),

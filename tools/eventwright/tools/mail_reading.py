@@ -215,8 +215,12 @@ class _Body:
 class _Bounded(Compat32):
     """The older policy, which parses no header before it is asked for and never fails on one, within bounds."""
 
-    #: Counts the parts that may hold others; each message has its own.
-    multiparts: Iterator[int] = iter(())
+    #: Counts the parts that may hold others.
+    multiparts: Iterator[int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        object.__setattr__(self, "multiparts", itertools.count())  # a policy lets nobody change it
 
     def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
         name, value = super().header_source_parse(sourcelines)
@@ -228,16 +232,14 @@ class _Bounded(Compat32):
 
 def _parsed(raw: bytes) -> Message:
     try:
-        return message_from_bytes(raw, policy=_Bounded().clone(multiparts=itertools.count()))
+        return message_from_bytes(raw, policy=_Bounded())
     except RecursionError:
         # Parts inside of parts inside of parts: what is left are the headers, and a text that nobody wrote to be read.
         head, _, body = raw.replace(b"\r\n", b"\n").partition(b"\n\n")
         lines = [
             line for line in head.split(b"\n") if not line.lower().startswith((b"content-type:", b"mime-version:"))
         ]
-        return message_from_bytes(
-            b"\n".join(lines) + b"\n\n" + body[:LONGEST_TEXT], policy=_Bounded().clone(multiparts=itertools.count())
-        )
+        return message_from_bytes(b"\n".join(lines) + b"\n\n" + body[:LONGEST_TEXT], policy=_Bounded())
 
 
 def _leaves(message: Message, body: _Body, depth: int = 0) -> Iterator[Attachment]:
