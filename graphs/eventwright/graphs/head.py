@@ -106,9 +106,7 @@ def hand_over_of(
     return HandOver(served, pauses, resting)
 
 
-def _waits(
-    pauses: Collection[Interrupt[Any]], silent: Collection[str], segment: Segment, now: datetime | None
-) -> bool:
+def _waits(pauses: Collection[Interrupt[Any]], silent: Collection[str], segment: Segment, now: datetime | None) -> bool:
     """Whether nothing has come yet that a task with these pauses would go on with."""
     times = [until for item in pauses if (until := postponed_until(item)) is not None]
     due = [until for until in times if now is not None and until <= now]

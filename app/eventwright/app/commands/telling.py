@@ -163,9 +163,7 @@ def order(key: str, waits_for: str | None) -> str:
     return f"one run of the key {line(key, 40)} at a time{behind}"
 
 
-def waits(
-    run: Run, waits_for: str | None, waiting: Sequence[WaitingFor], now: datetime
-) -> Iterator[tuple[str, str]]:
+def waits(run: Run, waits_for: str | None, waiting: Sequence[WaitingFor], now: datetime) -> Iterator[tuple[str, str]]:
     """What keeps a run from going on: its turn among others, events from outside, times."""
     if run.serial_key:
         yield "order", order(run.serial_key, waits_for)
