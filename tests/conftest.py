@@ -29,6 +29,33 @@ if TYPE_CHECKING:
 
 CI = bool(os.environ.get("CI"))
 
+#: Stories and rules that ask the store what its own tests (conformance, runs, faults) ask it on both databases. They
+#: are told on PostgreSQL by `make soak-tests`, all but those of these files, which race or wait on it.
+TOLD_ON_SQLITE = ("journeys", "queue", "app", "guardrails", "graphs")
+TOLD_ON_BOTH = {
+    "test_e1_to_e4.py",
+    "test_support.py",
+    "test_invoices_approvals.py",
+    "test_leads_at_once.py",
+    "test_discounts.py",
+    "test_failed_payments_exceptions.py",
+    "test_engine.py",
+    "test_flow_supersede.py",
+    "test_waiting.py",
+    "test_quorum.py",
+    "test_serial_order.py",
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave what takes its time, and says the same, to `make soak-tests`."""
+    for item in items:
+        on = getattr(item, "callspec", None) and item.callspec.params.get("database_url")  # type: ignore[attr-defined]
+        if on == "postgres" and item.path.parts[-2] in TOLD_ON_SQLITE and item.path.name not in TOLD_ON_BOTH:
+            item.add_marker("soak")
+
+
 # A developer's own settings and keys must not reach a test: none may talk to a model that somebody pays for.
 for name in list(os.environ):
     if name.startswith(("EVENTWRIGHT_", "OPENAI_", "LANGSMITH_", "LANGCHAIN_")):

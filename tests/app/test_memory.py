@@ -54,6 +54,7 @@ async def end_some(app: App, begin: int, count: int) -> None:
         await asyncio.sleep(0.1)
 
 
+@pytest.mark.soak
 async def test_the_second_thousand_runs_leave_nothing_behind(
     tmp_path: Path, sqlite_url: str, redis_url: str, bank: Any, paying_workflow: Any
 ) -> None:

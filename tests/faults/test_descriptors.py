@@ -69,6 +69,7 @@ async def test_an_api_without_any_answers_503_or_waits_and_goes_on_afterwards(se
         assert await api.wait() == 0
 
 
+@pytest.mark.soak
 async def test_a_worker_without_any_loses_nothing_and_goes_on_afterwards(
     service: Any, database_url: str, redis_url: str
 ) -> None:

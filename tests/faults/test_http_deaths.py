@@ -88,6 +88,7 @@ async def test_an_event_that_is_sent_again_after_the_process_died_starts_one_run
 
 
 @ON_SQLITE
+@pytest.mark.soak
 async def test_a_decision_that_is_made_again_after_the_process_died_is_heeded_once(
     service: Any, tmp_path: Path
 ) -> None:

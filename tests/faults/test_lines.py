@@ -76,6 +76,7 @@ class TestTheLineToTheDatabase:
             worker.terminate()
             assert await worker.wait() == 0
 
+    @pytest.mark.soak
     async def test_may_be_cut_at_any_moment_and_every_promise_is_kept(
         self, to_database: Line, database_url: str, redis_url: str, tmp_path: Path
     ) -> None:

@@ -11,7 +11,7 @@ from eventwright.runs.claims import MOST_CRASHES, SUSPECT
 from eventwright.runs.states import Reason, RunState
 
 
-@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.soak)], indirect=True)
+@pytest.mark.soak
 async def test_a_poisonous_run_among_many_is_the_only_one_that_is_put_aside(service: Any) -> None:
     async with service.app() as app:
         (poison,) = await service.send(app, "poison", 1)

@@ -38,6 +38,7 @@ async def test_a_storm_with_every_fault_once_breaks_no_promise(store: StoreKind,
     assert concluded([report], tmp_path, Console(file=StringIO()), keep=True) == 0
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(240)
 async def test_a_storm_tells_what_contradicts_the_books_and_ends_with_an_error(tmp_path: Path) -> None:
     books, servers = tmp_path / "storm", tmp_path / "servers"

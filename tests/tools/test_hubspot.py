@@ -46,6 +46,17 @@ async def test_too_many_requests_wait_as_long_as_hubspot_says(account: HubSpotAc
     assert refused.value.retry_after == 7.0
 
 
+async def test_a_lead_with_an_address_that_hubspot_refuses_is_not_lost_and_gets_a_usable_one_later(
+    account: HubSpotAccount, book: HubSpot
+) -> None:
+    written = Lead(given_name="Lena", surname="Harrington", email="lena at initech", message="A quote, please.")
+    added = await book.add(written, knowing=[], idempotency_key="key")
+    assert added is not None
+    assert added.email == ""
+    assert account.contacts[added.id]["message"] == "A quote, please.\n\nE-mail address, as written: lena at initech"
+    assert (await book.amend(added.id, LENA, idempotency_key="later")).email == LENA.email
+
+
 @pytest.mark.parametrize("status", [401, 403, 400])
 async def test_a_refusal_is_for_good_and_says_what_to_look_at(
     account: HubSpotAccount, book: HubSpot, status: int

@@ -12,6 +12,7 @@ from imapclient import IMAPClient, SocketTimeout
 from tests.imap_server import LocalImap, letter, local_imap
 from tests.loopback import on_loopback
 
+from eventwright.tools.mail import BadSmtpUrl, Mailer
 from eventwright.tools.mail_reading import LONGEST_TEXT, read_mail
 from eventwright.tools.mailbox import LARGEST, Address, BadImapUrl, Mailbox, MailboxAway, Mark
 
@@ -61,8 +62,11 @@ def test_a_url_says_everything_about_the_mailbox_and_its_password_is_repeated_no
 def test_a_password_that_is_not_escaped_is_not_repeated_either(password: str) -> None:
     with pytest.raises(BadImapUrl) as caught:
         Address.from_url(f"imaps://ann:{password}@mail.example.org")
-    assert "cret" not in str(caught.value)
-    assert caught.value.__cause__ is None
+    with pytest.raises(BadSmtpUrl) as refused:
+        Mailer(f"smtps://ann:{password}@mail.example.org")
+    for error in (caught.value, refused.value):
+        assert "cret" not in str(error)
+        assert error.__cause__ is None
 
 
 async def test_who_is_not_let_in_is_told_so_without_the_password(imap: LocalImap) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -178,6 +179,13 @@ class SlackWorkspace(Vendor):
         }
 
 
+INVALID_EMAIL = Response(400, {"status": "error", "category": "VALIDATION_ERROR", "message": "INVALID_EMAIL"})
+
+
+def _invalid(properties: dict[str, str]) -> bool:
+    return "email" in properties and re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", properties["email"]) is None
+
+
 class HubSpotAccount(Vendor):
     """CRM v3: contacts with unique e-mail addresses and a unique property of ours, their search, the owners."""
 
@@ -212,10 +220,14 @@ class HubSpotAccount(Vendor):
         if not matching:
             return Response(404, {"status": "error", "category": "OBJECT_NOT_FOUND"})
         if request.method == "PATCH":
+            if _invalid(request.body["properties"]):
+                return INVALID_EMAIL
             self.contacts[matching[0]].update(request.body["properties"])
         return Response(200, self._shown(matching[0]))
 
     def _create(self, properties: dict[str, str]) -> Response:
+        if _invalid(properties):
+            return INVALID_EMAIL
         for unique in ("email", "eventwright_key"):
             for id, known in self.contacts.items():
                 if properties.get(unique) and known.get(unique, "").lower() == properties[unique].lower():

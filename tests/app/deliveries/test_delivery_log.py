@@ -31,7 +31,6 @@ from tests.senders import (
     dumped,
     load,
     shopify_headers,
-    standard_headers,
 )
 
 from eventwright.app.composition import App
@@ -72,17 +71,6 @@ async def test_a_signed_body_that_is_no_event_is_kept_and_can_come_again_when_it
     assert (kept["outcome"], kept["body"].encode()) == ("invalid", body)
     assert problem["detail"] == answer.json()["detail"]
     assert (await replayed(client, one)).status_code == answer.status_code
-
-
-async def test_a_signed_name_that_is_too_long_is_refused_and_in_the_log(
-    opened: Opened, client_of: ClientOf, database_url: str
-):
-    headers = standard_headers(STANDARD.body, datetime.now(UTC), STANDARD.secret, name="x" * 4000)
-    async with opened(listening(), database_url=database_url) as app, client_of(app) as client:
-        response = await client.post("/v1/webhooks/standard", content=STANDARD.body, headers=headers)
-        assert response.status_code == 400
-        (one,) = await logged(client)
-        assert (one["outcome"], one["message_id"]) == ("invalid", "x" * 512)
 
 
 async def test_a_body_that_could_not_be_read_can_be_after_its_source_says_how(

@@ -24,6 +24,7 @@ import httpx
 from eventwright.tools.contract import Permanent, ToolError
 from eventwright.tools.http_json import SECONDS, Away, Reply, ask, json_client
 from eventwright.tools.leads_book import LOAD_DAYS, MOST_CANDIDATES, Contact, Details, Lead, LeadsBook, Qualification
+from eventwright.tools.mail import ADDRESS
 
 CONTACTS = "/crm/v3/objects/contacts"
 OWNERS = "/crm/v3/owners"
@@ -196,4 +197,8 @@ def _written(lead: Lead) -> dict[str, str]:
     """The properties of a form, without those that it leaves empty."""
     values = {theirs: getattr(lead, ours) for ours, theirs in PROPERTIES.items()}
     values |= {"message": lead.message, "eventwright_consent": "true" if lead.consent else ""}
+    if lead.email and not ADDRESS.fullmatch(lead.email):
+        # HubSpot refuses the whole contact for an address that is none; what was written is kept all the same.
+        as_written = f"E-mail address, as written: {lead.email}"
+        values |= {"email": "", "message": f"{lead.message}\n\n{as_written}".strip()}
     return {name: value for name, value in values.items() if value}

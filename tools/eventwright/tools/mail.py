@@ -82,15 +82,19 @@ class Server:
         Raises:
             BadSmtpUrl: another scheme, no host, a port that is none.
         """
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            # Its words may hold the password: what stands before a `/` or `#` in it is taken for a port.
+            raise BadSmtpUrl(
+                "the mail server's URL cannot be read; the port is a number, and in a password / is written %2F, "
+                "# %23, ? %3F, @ %40, [ %5B"
+            ) from None
         if parts.scheme not in ("smtp", "smtps", "smtp+starttls"):
             raise BadSmtpUrl(f"{parts.scheme!r} is no scheme for mail")
         if not parts.hostname:
             raise BadSmtpUrl("the mail server's host is missing")
-        try:
-            port = parts.port
-        except ValueError as error:
-            raise BadSmtpUrl(f"the mail server's port is wrong: {error}") from error
         return cls(
             host=parts.hostname,
             port=port,

@@ -23,7 +23,6 @@ from eventwright.app.web.taking_in import answer, take_in_each
 from eventwright.app.wire.problems import Problem, ProblemType, Refused, problem_of
 from eventwright.app.wire.strict_json import parse
 from eventwright.queue import webhook_providers
-from eventwright.queue.attributes import LONGEST
 from eventwright.queue.intake import Beside, Receipt
 from eventwright.queue.webhook_providers import Options, Provider, Told, provider_of
 from eventwright.queue.webhooks import BadWebhook, SignatureRefused, Verified, single_headers, verify
@@ -174,8 +173,7 @@ def _signed(app: App, source: str, body: bytes, headers: Headers) -> Signed:
         outcome=DeliveryOutcome.RECEIVED,
         size=len(body),
         digest=hashlib.sha256(body).hexdigest(),
-        # One that is longer names no event, and so is refused: what there is room for is kept of it.
-        message_id=verified.message_id and verified.message_id[:LONGEST],
+        message_id=verified.message_id,
         signed_at=verified.timestamp,
     )
     once = {name: value for name, value in single_headers(headers).items() if name in provider.reads}
