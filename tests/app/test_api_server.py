@@ -9,6 +9,7 @@ import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,6 +20,8 @@ from pydantic import BaseModel, model_validator
 from eventwright.app.composition import App
 from eventwright.app.web.api import serve_api
 from eventwright.app.web.listening import CannotListen, listen
+from eventwright.graphs.workflow import On
+from eventwright.runs.event import Event
 
 Opened = Callable[..., AbstractAsyncContextManager[App]]
 
@@ -127,19 +130,36 @@ async def test_an_address_that_is_taken_is_named_with_what_to_do(opened: Opened,
             await serve_api(second, asyncio.Event())
 
 
-async def test_a_fault_inside_is_a_500_that_tells_nothing(opened: Opened, client_of: Any, paying_workflow: Any):
-    class Broken(BaseModel):
-        @model_validator(mode="after")
-        def look(self) -> Broken:
-            raise RuntimeError("password=hunter2")
+class BrokenModel(BaseModel):
+    """A payload model whose own code fails."""
 
-    workflow = paying_workflow("broken", "broken", on={"payload": {"1": Broken}})
+    @model_validator(mode="after")
+    def look(self) -> BrokenModel:
+        raise RuntimeError("password=hunter2")
+
+
+class BrokenTrigger(On):
+    """A trigger that fails at every event."""
+
+    def matches(self, event: Event) -> bool:
+        raise RuntimeError("password=hunter2")
+
+
+@pytest.mark.parametrize(
+    ("trigger", "status"),
+    [(On("broken", payload={"1": BrokenModel}), 422), (BrokenTrigger("broken"), 500)],
+    ids=["a payload model", "ours"],
+)
+async def test_a_fault_inside_tells_nothing(
+    opened: Opened, client_of: Any, paying_workflow: Any, trigger: On, status: int
+):
+    workflow = replace(paying_workflow("broken", "broken"), triggers=[trigger])
     async with opened(workflow) as app, client_of(app) as client:
         data = {"account": "ann", "amount": "1"}
         body = {"specversion": "1.0", "id": "1", "source": "/shop", "type": "broken", "data": data}
         headers = {"content-type": "application/cloudevents+json"}
         response = await client.post("/v1/events", json=body, headers=headers)
-    assert (response.status_code, response.headers["content-type"]) == (500, "application/problem+json")
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
     assert "hunter2" not in response.text
     assert "Traceback" not in response.text
 

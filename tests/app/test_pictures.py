@@ -224,14 +224,14 @@ async def test_an_open_question_is_dashed_until_somebody_answers() -> None:
 
 async def test_a_deadline_is_seen_as_what_decided_and_the_wait_in_words() -> None:
     async with simulate(asking_workflow(), {}) as run:
-        await run.pass_time(timedelta(days=3))
+        await run.pass_time(timedelta(days=6))
         told = words(await run.timeline())
     assert "approval · deadline: reject" in told
     assert "days" in told
 
 
 def asking_workflow() -> Workflow:
-    approval = review("Ring?", deadline=timedelta(days=2))
+    approval = review("Ring?", deadline=timedelta(days=5))
     workflow = calling(ring, times=3)
     return workflow.with_policy("work", tools=[ring], approve_when=always, approval=approval)
 
