@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sqlite3
 import tempfile
@@ -45,6 +46,13 @@ TOLD_ON_BOTH = {
     "test_quorum.py",
     "test_serial_order.py",
 }
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the collector need not walk it all day, which takes a seventh of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 @pytest.hookimpl(tryfirst=True)

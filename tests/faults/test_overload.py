@@ -84,7 +84,7 @@ async def stored(app: Any, most: int) -> dict[str, str]:
     return {run.event.id: run.id for run in await app.store.runs(limit=most)}
 
 
-@pytest.mark.parametrize("database_url", ["sqlite", pytest.param("postgres", marks=pytest.mark.soak)], indirect=True)
+@pytest.mark.soak
 async def test_what_is_accepted_is_stored_and_everything_else_is_a_429(service: Any) -> None:
     most = 200
     api, url = await service.serve(max_backlog=most)
