@@ -35,11 +35,7 @@ CI = bool(os.environ.get("CI"))
 TOLD_ON_SQLITE = ("journeys", "queue", "app", "guardrails", "graphs")
 TOLD_ON_BOTH = {
     "test_e1_to_e4.py",
-    "test_support.py",
-    "test_invoices_approvals.py",
     "test_leads_at_once.py",
-    "test_discounts.py",
-    "test_failed_payments_exceptions.py",
     "test_engine.py",
     "test_flow_supersede.py",
     "test_waiting.py",

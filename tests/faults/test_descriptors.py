@@ -46,6 +46,7 @@ def event(name: str) -> dict[str, Any]:
     return {"specversion": "1.0", "id": name, "source": "/shop", "type": "naps", "data": {"seconds": 0}}
 
 
+@pytest.mark.soak
 async def test_an_api_without_any_answers_503_or_waits_and_goes_on_afterwards(service: Any, database_url: str) -> None:
     async with Proxy(socket_of(database_url)) as line:
         api, url = await service.serve(database_url=through(line, database_url))

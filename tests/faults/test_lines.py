@@ -100,6 +100,7 @@ class TestTheLineToTheDatabase:
         assert await audit(database_url, cast.outside(), scene.expected) == []
         assert len(cast.outside().accepted) == 10
 
+    @pytest.mark.soak
     async def test_may_be_silent_for_longer_than_the_lease_and_what_comes_late_is_refused(
         self, service: Any, to_database: Line
     ) -> None:

@@ -53,6 +53,7 @@ async def takeovers(app: Any, run_ids: list[str]) -> list[datetime]:
 
 
 class TestAWorkerThatIsKilled:
+    @ON_POSTGRES
     async def test_its_runs_go_on_elsewhere_within_ten_seconds_and_no_effect_is_lost_or_doubled(
         self, service: Any, tmp_path: Path
     ) -> None:

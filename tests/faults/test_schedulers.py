@@ -45,6 +45,7 @@ def processes(
             process.wait()
 
 
+@pytest.mark.parametrize("database_url", ["postgres", pytest.param("sqlite", marks=pytest.mark.soak)], indirect=True)
 @pytest.mark.parametrize(
     "point",
     [
