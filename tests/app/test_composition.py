@@ -221,6 +221,7 @@ class TestWhatIsOpened:
 
 
 @pytest.mark.usefixtures("nothing_left")
+@pytest.mark.soak
 async def test_two_processes_that_open_an_empty_home_at_once_share_one_redis_and_leave_none(tmp_path: Path) -> None:
     environment = os.environ | {"EVENTWRIGHT_HOME": str(tmp_path)}
     pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}

@@ -116,6 +116,7 @@ async def test_runs_survive_workers_that_are_killed_on_sqlite(sqlite_url: str) -
     await crash(sqlite_url, kills=10, runs_a_kill=4)
 
 
+@pytest.mark.soak
 async def test_runs_survive_workers_that_are_killed_on_postgres(postgres_url: str) -> None:
     await crash(postgres_url, kills=5, runs_a_kill=4)
 

@@ -28,7 +28,7 @@ ON_POSTGRES = pytest.mark.parametrize("database_url", ["postgres", pytest.param(
 NEXT = "9999"
 
 
-@ON_SQLITE
+@pytest.mark.soak
 @pytest.mark.parametrize("revision", ["0001", pytest.param("0002", marks=SOAK), pytest.param("0003", marks=SOAK)])
 async def test_runs_that_an_older_release_left_waiting_or_in_the_middle_go_on_after_the_upgrade(
     service: Any, tmp_path: Path, database_url: str, revision: str
