@@ -12,15 +12,26 @@ import pytest
 from redis import Redis
 from rq import Worker as RqWorker
 from tests.conftest import PostgresServer
+from tests.outside import Provider, World
 from tests.queue.shops import ORDERS, PostgresShop, Shop, SqliteShop
+from tests.queue.waiting_world import StillClock
 
 from eventwright.queue.embedded import embedded_valkey
 from eventwright.queue.wakeups import Bell, WakeUp
 from eventwright.queue.worker import Handle, Worker
+from eventwright.runs.store import Store
 
 Wakeups = Callable[[int], list[WakeUp]]
 Serving = Callable[..., AbstractAsyncContextManager[Worker]]
 Eventually = Callable[[Callable[[], object]], Awaitable[None]]
+
+
+@pytest.fixture
+async def still(database_url: str) -> AsyncIterator[World]:
+    """A world whose clock stands still."""
+    clock = StillClock()
+    async with Store.open(database_url, clock=clock) as store:
+        yield World(store, clock, Provider(), None)
 
 
 @pytest.fixture

@@ -8,10 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.outside import Provider, World, a_world, chain, job
+from tests.outside import World, a_world, chain, job
 from tests.queue.waiting_world import (
     DAY,
-    StillClock,
     amount,
     log,
     notes,
@@ -27,7 +26,6 @@ from eventwright.graphs.waiting import Continues, sleep, sleep_until, wait_for
 from eventwright.graphs.workflow import On
 from eventwright.queue.intake import EventRefused
 from eventwright.runs.states import RunState
-from eventwright.runs.store import Store
 from eventwright.runs.waits import WaitState
 
 
@@ -35,14 +33,6 @@ from eventwright.runs.waits import WaitState
 async def world(database_url: str) -> AsyncIterator[World]:
     async with a_world(database_url) as world:
         yield world
-
-
-@pytest.fixture
-async def still(database_url: str) -> AsyncIterator[World]:
-    """A world whose clock stands still."""
-    clock = StillClock()
-    async with Store.open(database_url, clock=clock) as store:
-        yield World(store, clock, Provider(), None)
 
 
 class TestTheEvent:

@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.outside import Provider, World, a_world, chain, ended, pay, post, says, the_review
+from tests.outside import World, a_world, chain, ended, pay, post, says, the_review
 from tests.queue.waiting_world import (
     DAY,
-    StillClock,
     amount,
     beside,
     log,
@@ -29,7 +28,6 @@ from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.rules import always
 from eventwright.runs.records import JournalKind
 from eventwright.runs.states import Outcome, Reason, RunState
-from eventwright.runs.store import Store
 from eventwright.runs.waits import WaitState, waiting_for
 from eventwright.tools.contract import OutsideGate
 
@@ -38,14 +36,6 @@ from eventwright.tools.contract import OutsideGate
 async def world(database_url: str) -> AsyncIterator[World]:
     async with a_world(database_url) as world:
         yield world
-
-
-@pytest.fixture
-async def still(database_url: str) -> AsyncIterator[World]:
-    """A world whose clock stands still."""
-    clock = StillClock()
-    async with Store.open(database_url, clock=clock) as store:
-        yield World(store, clock, Provider(), None)
 
 
 class TestSeveralWaits:
