@@ -29,7 +29,8 @@ def execute(file: Path, target: Path) -> None:
         # The reader's own IPython and Jupyter settings stay out of it, and sockets take the place of ports.
         os.environ |= {"IPYTHONDIR": folder, "JUPYTER_RUNTIME_DIR": folder, "JUPYTER_CONFIG_DIR": folder}
         kernel = AsyncKernelManager(kernel_name="python3", transport="ipc", ip=f"{folder}/kernel")
-        client = NotebookClient(notebook, km=kernel, timeout=120, record_timing=False)
+        # How a busy kernel cuts what it prints into messages is chance: what is printed in a row is one output.
+        client = NotebookClient(notebook, km=kernel, timeout=120, record_timing=False, coalesce_streams=True)
         client.execute(cwd=folder, cleanup_kc=True)
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, target)
