@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from eventwright.app.commands.console import complain
+from eventwright.runs.errors import StoreUnavailable
+
 
 def one_line(said: Any, *, code: int = 1) -> str:
     """The error of a command that did nothing else."""
@@ -116,3 +119,14 @@ def test_a_strangers_escape_sequences_never_reach_the_terminal(used: Any) -> Non
     for said in shown:
         assert "\x1b" not in said.out
         assert "\u202e" not in said.out
+
+
+def test_what_broke_within_a_group_is_said_and_not_that_a_group_broke(capsys: pytest.CaptureFixture[str]) -> None:
+    within = ExceptionGroup(
+        "unhandled errors in a TaskGroup", [ValueError("no card takes 7"), StoreUnavailable("gone")]
+    )
+    complain(ExceptionGroup("unhandled errors in a TaskGroup", [within]), as_json=False)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "error: ValueError: no card takes 7 (EVENTWRIGHT_DEBUG=1 shows where); gone; `eventwright doctor` looks into it"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from io import StringIO
 import pytest
 
 from eventwright.app.commands.logs import log_to_stderr
+from eventwright.app.commands.processes import together
 
 
 class Terminal(StringIO):
@@ -67,3 +69,21 @@ def test_personal_data_are_not_logged_and_ids_are(stderr: StringIO) -> None:
     assert "no mail to [email" in told
     assert "ann@example.org" not in told
     assert "4111" not in told
+
+
+async def test_a_process_in_which_something_breaks_logs_where_and_ends_the_rest_warmly(stderr: StringIO) -> None:
+    ended = asyncio.Event()
+
+    async def breaks(_stopping: asyncio.Event) -> None:
+        async with asyncio.TaskGroup():
+            charge("hunter" + "2")
+
+    async def serves(stopping: asyncio.Event) -> None:
+        await stopping.wait()
+        ended.set()
+
+    with pytest.raises(ExceptionGroup):
+        await together(asyncio.Event(), serves, breaks)
+
+    assert ended.is_set()
+    assert "raise ValueError" in stderr.getvalue()

@@ -143,6 +143,8 @@ def document_of(error: Exception) -> Mapping[str, Any]:
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, ExceptionGroup):
+        return "; ".join(_words(one) for one in error.exceptions)
     if isinstance(error, StoreUnavailable):  # what a driver says goes on for pages
         return f"{str(error).splitlines()[0]}; `eventwright doctor` looks into it"
     if isinstance(error, EventwrightError):

@@ -26,7 +26,10 @@ from eventwright.graphs.check import check
 from eventwright.guardrails.redaction import Redaction
 from eventwright.queue.scheduler import Scheduler
 from eventwright.queue.stall import watchdog
+from eventwright.runs.errors import EventwrightError
 from eventwright.runs.heartbeats import heartbeats
+
+logger = logging.getLogger(__name__)
 
 #: Seconds that a second signal, or the end of everything else, leaves before the process ends whatever it does.
 AT_ONCE = 1.0
@@ -63,7 +66,10 @@ async def stopped_by_signals() -> AsyncIterator[asyncio.Event]:
 
 
 async def together(stopping: asyncio.Event, *works: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run these until `stopping` is set. If one fails, the others are ended warmly and its error is raised."""
+    """Run these until `stopping` is set. If one fails, the others are ended warmly and its error is raised.
+
+    An error that nobody foresaw is logged with its traceback: nobody may sit at this terminal.
+    """
 
     async def watched(work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         try:
@@ -74,6 +80,8 @@ async def together(stopping: asyncio.Event, *works: Callable[[asyncio.Event], Aw
     ended = await asyncio.gather(*(watched(work) for work in works), return_exceptions=True)
     for outcome in ended:
         if isinstance(outcome, BaseException):
+            if not isinstance(outcome, EventwrightError | OSError):
+                logger.critical("this process ends, because something in it broke", exc_info=outcome)
             raise outcome
 
 
