@@ -8,9 +8,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 from tests.outside import World, a_world, chain, job, look
 from tests.queue.waiting_world import (
     DAY,
+    amount,
     beside,
     log,
     notes,
@@ -22,12 +25,15 @@ from tests.queue.waiting_world import (
     waits,
 )
 
+from eventwright.graphs.flow import Batch, Flow
 from eventwright.graphs.runner import Stop
 from eventwright.graphs.waiting import Continues, wait_for
 from eventwright.graphs.workflow import On
 from eventwright.guardrails.policy import Policy
+from eventwright.runs.correlating import _KEPT
 from eventwright.runs.event import Event, new_id
 from eventwright.runs.states import RunState
+from eventwright.runs.store import Store
 from eventwright.runs.waits import WaitState
 
 
@@ -225,3 +231,56 @@ async def test_an_event_of_a_type_with_a_strange_name_finds_only_its_own(world: 
     for name in reversed(names):
         receipt = await world.engine.receive(Event(id=new_id("e"), source="/test", type=name, data={}))
         assert [told.id for told in receipt.runs] == [runs[name].run_id]
+
+
+async def test_what_was_gathered_into_a_run_is_no_answer_to_it(world: World) -> None:
+    """As little as the event that has started it."""
+
+    async def node(state: Any) -> dict[str, Any]:
+        event = await wait_for("job", key="7", within=DAY)
+        return {"log": ["nothing" if event is None else event.id]}
+
+    together = Flow(key=_seven, batch=Batch(size=2, within=DAY, into="log"))
+    triggers = [On("job", flow=together, trusted=True), Continues("job", key=_seven)]
+    world.deploy(job(chain(node=node), triggers=triggers))
+    first, second = [await world.engine.receive(Event(id=f"e{n}", source="/test", type="job", data={})) for n in (1, 2)]
+    assert first.runs[0].id == second.runs[0].id
+    run = world.take(first.runs[0].id)
+
+    assert (await run.go_on()).state is RunState.WAITING
+    await world.engine.receive(Event(id="e3", source="/test", type="job", data={}))
+    assert (await run.go_on()).state is RunState.COMPLETED
+    assert (await log(run))[-1] == "e3"
+
+
+def _seven(event: Event) -> str:
+    return "7"
+
+
+async def test_of_all_that_was_kept_a_wait_takes_the_oldest_of_any_of_its_types(world: World) -> None:
+    async def node(state: Any) -> dict[str, Any]:
+        return {"log": [amount(await wait_for(["replied", "paid"], key="7")) for _ in range(3)]}
+
+    run = await world.send(paying(node))
+    for sent in (pays(world, "1"), replies(world), pays(world, "3")):
+        await sent
+        world.clock.pass_until(world.clock() + timedelta(seconds=1))
+    while (await run.go_on()).state is not RunState.COMPLETED:
+        pass
+    assert await log(run) == ["1", "reply", "3"]
+
+
+async def test_what_was_kept_for_a_wait_is_found_by_an_index_however_much_of_it_there_is(sqlite_url: str) -> None:
+    """Whoever floods a key, with events of whatever type, slows nobody down who waits there."""
+    async with Store.open(sqlite_url) as store:
+        query = _KEPT.compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": False})
+        plan = await store.read(
+            lambda connection: [
+                row.detail
+                for row in connection.execute(
+                    sa.text(f"EXPLAIN QUERY PLAN {query}".replace("?", "'x'")).execution_options()
+                )
+            ]
+        )
+    assert any("ix_signals_kept (workflow=? AND key=? AND type=? AND at>?)" in step for step in plan), plan
+    assert not any("TEMP B-TREE" in step or "SCAN" in step for step in plan), plan

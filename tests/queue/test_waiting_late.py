@@ -5,19 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from tests.outside import World, a_world
 from tests.queue.waiting_world import DAY, Paid, log, notes, paying, pays, waits
 
 from eventwright.graphs.waiting import wait_for
+from eventwright.runs.database import open_database
 from eventwright.runs.errors import UnknownEvent
 from eventwright.runs.event import Event
+from eventwright.runs.late import MOST_WAITED, waited
 from eventwright.runs.records import Run
 from eventwright.runs.retention import Keep, Removed, removable, remove_some
 from eventwright.runs.states import Outcome, RunState
+from eventwright.runs.waits import wait_row, waits_of
+from eventwright.runs.waits import waits as waits_table
 
 
 @pytest.fixture
@@ -235,6 +242,43 @@ async def _dies(*_: Any, **__: Any) -> list[Run]:
     raise asyncio.CancelledError
 
 
+async def test_what_has_started_a_run_is_no_answer_to_another(world: World) -> None:
+    """A second late one comes while the run that the first one started is at work, and has not waited yet."""
+    await over(world, Seen())
+    (second,) = (await pays(world, "first")).runs
+    (third,) = (await pays(world, "second")).runs
+
+    run = await world.take(second.id).go_on()
+
+    assert run.state is RunState.WAITING, "the second payment is what the third run is about"
+    assert (await world.take(third.id).go_on()).state is RunState.WAITING
+    assert (await pays(world, "third")).runs[0].id == second.id
+
+
+async def test_on_two_machines_it_starts_a_run_or_answers_one(racing: tuple[World, World]) -> None:
+    """One sees that it is late in the moment in which a run on the other begins to wait for it."""
+    one, other = racing
+    for world in racing:
+        world.deploy(paying(late=Seen()))
+    for number in range(6):
+        await over(one, Seen())
+        pressure = one.engine._intake._continuing._pressure
+        run = await one.send()
+        other.deploy(paying(late=Seen()))
+        most, pressure._most_backlog = pressure._most_backlog, 0
+        paid = await pays(one, id=f"late {number}")
+        assert paid.runs == ()
+        pressure._most_backlog = most
+
+        await asyncio.gather(one.engine.tick(), other.engine.advance(run.run_id))
+
+        started = [each for each in await one.store.runs() if each.event.id == f"late {number}"]
+        (wait,) = await waits_of(one.store, run.run_id)
+        assert bool(started) != bool(wait.event), (started, wait)
+        for each in (*started, await run.run()):
+            await one.engine.cancel(each.id, by="olga")
+
+
 async def test_on_two_machines_it_starts_one_run(racing: tuple[World, World]) -> None:
     one, other = racing
     await over(one, None)
@@ -276,3 +320,33 @@ async def test_the_event_is_kept_as_long_as_a_run_needs_it(world: World) -> None
 async def _for_ever(state: Any) -> dict[str, Any]:
     await wait_for("replied", key="7")
     return {}
+
+
+async def test_of_all_that_ever_waited_for_a_key_only_the_last_are_looked_at(postgres_url: str) -> None:
+    """Whoever makes very many runs wait for one key slows nobody down who tells it something."""
+    async with a_world(postgres_url) as world:
+        run = await over(world, None)
+        (wait,) = await waits_of(world.store, run.run_id)
+        many = [
+            wait_row(replace(wait, id=f"{number:04}")) | {"opened_at": world.clock() - number * DAY}
+            for number in range(2_000)
+        ]
+
+        def rows_read(connection: sa.Connection) -> list[int]:
+            connection.execute(sa.insert(waits_table), many)
+            connection.execute(sa.text("ANALYZE waits"))
+            query = waited("job", "7", "paid").compile(
+                dialect=postgresql.dialect(), compile_kwargs={"literal_binds": True}
+            )
+            explained = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}").scalar_one()
+            plan = explained[0]["Plan"]
+            return [step["Actual Rows"] * step["Actual Loops"] for step in _steps(plan)]
+
+        async with open_database(postgres_url) as database:
+            assert max(await database.write(rows_read)) <= 2 * MOST_WAITED
+        await pays(world)
+        assert (await notes(run))[-1] == "came too late"
+
+
+def _steps(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(step for below in plan.get("Plans", ()) for step in _steps(below))]

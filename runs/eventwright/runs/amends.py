@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from eventwright.runs import schema
-from eventwright.runs.committer import Batch, Step, Unit
+from eventwright.runs.batch import Batch, Step, Unit
 from eventwright.runs.errors import AlreadyUndone, UndoRefused
 from eventwright.runs.records import EffectState, JournalEntry, JournalKind, ReviewKind, ReviewState
 from eventwright.runs.states import AT_AN_END, CLAIMABLE, RunState

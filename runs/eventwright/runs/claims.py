@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from eventwright.runs import schema
-from eventwright.runs.committer import Batch, Step, Unit
+from eventwright.runs.batch import Batch, Step, Unit
 from eventwright.runs.database import padded
 from eventwright.runs.errors import UnknownRun
 from eventwright.runs.event import new_id

@@ -21,13 +21,14 @@ import sqlalchemy as sa
 from eventwright.runs import schema
 from eventwright.runs.errors import Overloaded, UnknownRun
 from eventwright.runs.event import Event, new_id
+from eventwright.runs.gathered import run_events
 from eventwright.runs.late import LateVerbs, waited
 from eventwright.runs.records import JournalEntry, JournalKind, Run
 from eventwright.runs.states import FINAL, RunState
-from eventwright.runs.waits import Wait, WaitState, awaits, signals, wait_row, waits
+from eventwright.runs.waits import FREE, Wait, WaitState, awaits, signals, wait_row, waits
 
 if TYPE_CHECKING:
-    from eventwright.runs.committer import Batch, Unit
+    from eventwright.runs.batch import Batch, Unit
 
 #: A workflow and a key: the waits and the signals that may find each other; and of an event its type.
 Line = tuple[str, str, str | None]
@@ -164,16 +165,27 @@ def _is_loaded(batch: Batch, run_id: str) -> bool:
 
 def _look_back(batch: Batch, run: Run, wait: dict[str, Any], actor: str) -> None:
     """End a wait that was just opened, if what it waits for has come before."""
-    since = {"b_workflow": run.workflow, "b_key": wait["key"], "b_since": run.created_at, "b_own": run.event.uid}
-    for row in batch.execute(_KEPT, since).mappings().all() if wait["key"] is not None else ():
-        if row["type"] in wait["types"].split("\n") and not _is_over(wait["deadline"], row["at"]):
-            event = Event(id=row["id"], source=row["source"], type=row["type"], data=None, uid=row["event_uid"])
-            taken = {"b_uid": event.uid, "b_of": run.workflow, "b_wait": wait["id"]}
-            batch.execute(_TAKE, taken)
+    while (kept := _kept(batch, run, wait)) is not None:
+        taken = {"b_uid": kept["event_uid"], "b_of": run.workflow, "b_wait": wait["id"]}
+        # Somebody may just delete it, or start a run for it that comes too late elsewhere: they hold no lock of lines.
+        if batch.execute(_TAKE, taken).rowcount:
+            event = Event(id=kept["id"], source=kept["source"], type=kept["type"], data=None, uid=kept["event_uid"])
             _answer(batch, wait, event, actor=actor)
             return
     if _is_over(wait["deadline"], batch.now):
         _time_out(batch, wait, actor=actor)
+
+
+def _kept(batch: Batch, run: Run, wait: dict[str, Any]) -> sa.RowMapping | None:
+    """The oldest event that was kept for such a wait, if it came in time. Of each type one is read, however many of
+    them there are."""
+    if wait["key"] is None:
+        return None
+    line = {"b_workflow": run.workflow, "b_key": wait["key"], "b_since": run.created_at, "b_run": run.id}
+    asked = [line | {"b_own": run.event.uid, "b_type": name} for name in wait["types"].split("\n")[1:-1]]
+    found = [row for one in asked for row in batch.execute(_KEPT, one).mappings()]
+    oldest = min(found, key=lambda row: (row["at"], row["event_uid"]), default=None)
+    return None if oldest is None or _is_over(wait["deadline"], oldest["at"]) else oldest
 
 
 def _rest(batch: Batch, run_id: str, found: dict[str, dict[str, Any]], standing: Collection[str]) -> None:
@@ -256,20 +268,24 @@ _OPEN_IN_LINE = (
     )
     .order_by(waits.c.opened_at, waits.c.id)
 )
+#: Without what the run began with: the event that started it, and those that were gathered into it.
 _KEPT = (
     sa.select(signals.c.event_uid, signals.c.type, signals.c.at, schema.events.c.id, schema.events.c.source)
     .join(schema.events, schema.events.c.uid == signals.c.event_uid)
     .where(
         signals.c.workflow == sa.bindparam("b_workflow"),
         signals.c.key == sa.bindparam("b_key"),
-        signals.c.wait_id.is_(None),
+        signals.c.type == sa.bindparam("b_type"),
+        sa.text(FREE),
         signals.c.at >= sa.bindparam("b_since", type_=schema.UtcDateTime),
         signals.c.event_uid != sa.bindparam("b_own"),
+        ~sa.exists().where(run_events.c.run_id == sa.bindparam("b_run"), run_events.c.event_uid == signals.c.event_uid),
     )
     .order_by(signals.c.at, signals.c.event_uid)
+    .limit(1)
 )
 _TAKE = (
     sa.update(signals)
-    .where(signals.c.event_uid == sa.bindparam("b_uid"), signals.c.workflow == sa.bindparam("b_of"))
+    .where(signals.c.event_uid == sa.bindparam("b_uid"), signals.c.workflow == sa.bindparam("b_of"), sa.text(FREE))
     .values(wait_id=sa.bindparam("b_wait"), late_for=None)
 )

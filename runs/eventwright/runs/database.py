@@ -12,13 +12,13 @@ import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from eventwright.runs.errors import EventwrightError, Trouble
 
@@ -69,6 +69,10 @@ class Database(ABC):
             return datetime.now(UTC)
         time: datetime = connection.execute(_CLOCK).scalar_one()
         return time.astimezone(UTC)
+
+    def told(self, time: datetime) -> datetime:
+        """The time that a statement of the database's brought along, as its clock has it here."""
+        return time if self._clock is None else self._clock()
 
 
 _CLOCK = sa.select(sa.func.clock_timestamp())
@@ -193,16 +197,34 @@ class _Postgres(Database):
             return await self._read(work)
 
     async def _read(self, work: Work[Answer]) -> Answer:
-        async with self._reading.connect() as connection:
+        async with _connected(self._reading) as connection:
             return await connection.run_sync(work)
 
     async def write(self, work: Work[Answer]) -> Answer:
-        async with self._writing.begin() as connection:
+        async with _connected(self._writing) as connection, connection.begin():
             return await connection.run_sync(work)
 
     async def close(self) -> None:
         await self._writing.dispose()
         await self._reading.dispose()
+
+
+@asynccontextmanager
+async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection to PostgreSQL.
+
+    Raises:
+        ConnectionError: it was lost while it was being made.
+    """
+    from asyncpg import InterfaceError as DriverError
+
+    async with AsyncExitStack() as stack:
+        try:
+            connection = await stack.enter_async_context(engine.connect())
+        except DriverError as error:
+            # SQLAlchemy, which readies a connection for itself, lets pass what the driver says then.
+            raise ConnectionError(f"the connection was lost while it was being made: {error}") from error
+        yield connection
 
 
 def is_away(error: Exception) -> bool:

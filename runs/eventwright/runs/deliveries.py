@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from eventwright.runs import schema
-from eventwright.runs.committer import Batch, Unit
+from eventwright.runs.batch import Batch, Unit
 from eventwright.runs.database import padded
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.event import new_id

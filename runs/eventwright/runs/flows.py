@@ -29,7 +29,7 @@ from eventwright.runs.states import AT_AN_END, RunState
 from eventwright.runs.turns import Place
 
 if TYPE_CHECKING:
-    from eventwright.runs.committer import Batch, Unit
+    from eventwright.runs.batch import Batch, Unit
     from eventwright.runs.store import Store
 
 #: Who holds, gathers and supersedes, in the journal.

@@ -19,8 +19,12 @@ from eventwright.runs.states import FINAL
 from eventwright.runs.waits import awaits, signals, waits
 
 if TYPE_CHECKING:
-    from eventwright.runs.committer import Batch, Unit
+    from eventwright.runs.batch import Batch, Unit
     from eventwright.runs.store import Store
+
+
+#: So many waits for a key are looked at, the last ones: whoever makes many runs wait there slows nobody else down.
+MOST_WAITED = 200
 
 
 class NotLate(EventwrightError, LookupError):
@@ -95,12 +99,21 @@ async def next_to_wait(store: Store, late: Late) -> str | None:
 
 
 def waited(workflow: str, key: str, event_type: str) -> sa.Select[Any]:
-    """The run that has waited for this last; one that may do so again before those that are at their end."""
+    """The run that has waited for this last; one that may do so again before those that are at their end. Waits before
+    the last `MOST_WAITED` of the key are not looked at."""
+    newest_first = (waits.c.opened_at.desc(), waits.c.id.desc())
+    last = (
+        sa.select(waits.c.run_id, awaits(event_type).label("fits"), waits.c.opened_at, waits.c.id)
+        .where(waits.c.workflow == workflow, waits.c.key == key)
+        .order_by(*newest_first)
+        .limit(MOST_WAITED)
+        .subquery()
+    )
     return (
-        sa.select(waits.c.run_id)
-        .join(schema.runs, _runs.id == waits.c.run_id)
-        .where(waits.c.workflow == workflow, waits.c.key == key, awaits(event_type))
-        .order_by(sa.case((_runs.state.in_(_FINAL), 1), else_=0), waits.c.opened_at.desc(), waits.c.id.desc())
+        sa.select(last.c.run_id)
+        .join(schema.runs, _runs.id == last.c.run_id)
+        .where(last.c.fits)
+        .order_by(sa.case((_runs.state.in_(_FINAL), 1), else_=0), last.c.opened_at.desc(), last.c.id.desc())
         .limit(1)
     )
 

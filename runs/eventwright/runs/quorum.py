@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from eventwright.runs import schema
-from eventwright.runs.committer import Batch
+from eventwright.runs.batch import Batch
 from eventwright.runs.errors import MayNotDecide
 from eventwright.runs.records import Decision, DecisionType, Review, ReviewState, person
 

@@ -20,7 +20,7 @@ from eventwright.runs.records import JournalEntry, JournalKind, Reservation, cou
 from eventwright.runs.statements import Statements
 
 if TYPE_CHECKING:
-    from eventwright.runs.committer import Batch, Unit
+    from eventwright.runs.batch import Batch, Unit
 
 #: Adds to the last digit, or raises.
 EXACT = Context(prec=38, traps=[Inexact, InvalidOperation])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from eventwright.runs import deliveries, schema
+from eventwright.runs.commits import commits
 from eventwright.runs.database import padded
 from eventwright.runs.gathered import run_events
 from eventwright.runs.records import JournalEntry, JournalKind
@@ -22,13 +23,15 @@ from eventwright.runs.states import FINAL
 from eventwright.runs.waits import signals, waits
 
 if TYPE_CHECKING:
-    from eventwright.runs.committer import Batch, Unit
+    from eventwright.runs.batch import Batch, Unit
     from eventwright.runs.store import Store
 
 #: Runs, or events, of one transaction: others wait for it.
 MOST = 20
 #: Deliveries of one transaction: there is less to each.
 MOST_DELIVERIES = 200
+#: After which the number of a process's last commit is needed no more.
+LONGEST_SILENCE = timedelta(days=1)
 #: Who deletes, in the journal.
 RETENTION = "retention"
 
@@ -96,6 +99,9 @@ async def remove_some(store: Store, keep: Keep) -> Removed:
     """
     now = await store.now()
     removed = Removed()
+    if await store.rows_of(sa.select(commits.c.writer).where(commits.c.at < now - LONGEST_SILENCE).limit(1)):
+        async with store.write() as tx:
+            tx.forget_writers()
     for column, longest in ((_RUNS.c.pruned_at, keep.longest_checkpoints), (_RUNS.c.expired_at, keep.payloads)):
         if longest is None:
             continue
@@ -170,6 +176,11 @@ class RetentionVerbs:
         self.unit.steps.append(step)
         return removed
 
+    def forget_writers(self) -> None:
+        """Delete the numbers of processes that write no more; one that does after all begins anew."""
+        silent = sa.delete(commits).where(commits.c.at < sa.bindparam("since"))
+        self.unit.steps.append(lambda batch: batch.execute(silent, {"since": batch.now - LONGEST_SILENCE}))
+
     def expire_runs(self, run_ids: Collection[str]) -> Removed:
         """Delete what these finished runs read and wrote, and journal that."""
         removed = Removed()
@@ -195,12 +206,17 @@ class RetentionVerbs:
         """Delete the data of these events, received before then, unless a run needs it. Their names and digests stay,
         so that duplicates are known; of a refusal its kind does, for its words may repeat the data."""
         removed = Removed()
-        lock = sa.select(_EVENTS.c.uid).where(_EVENTS.c.uid.in_(padded(uids))).order_by(_EVENTS.c.uid)
-        # Looked at again once they are locked: an operator may have taken a refused one in meanwhile.
-        look = sa.select(_EVENTS.c.uid, _EVENTS.c.problem).where(_EVENTS.c.uid.in_(padded(uids)), _needless(before))
+        named = padded(uids)
+        lock = sa.select(_EVENTS.c.uid).where(_EVENTS.c.uid.in_(named)).order_by(_EVENTS.c.uid)
+        lock_signals = sa.select(signals.c.event_uid).where(signals.c.event_uid.in_(named))
+        lock_signals = lock_signals.order_by(signals.c.event_uid, signals.c.workflow)
+        # Looked at again once they are locked: an operator may have taken a refused one in meanwhile, or a wait one
+        # that was kept.
+        look = sa.select(_EVENTS.c.uid, _EVENTS.c.problem).where(_EVENTS.c.uid.in_(named), _needless(before))
 
         def step(batch: Batch) -> None:
-            batch.execute(lock.with_for_update()).all()
+            for locked in (lock, lock_signals):
+                batch.execute(locked.with_for_update()).all()
             found = batch.execute(look).all()
             removed.events = len(found)
             for row in found:

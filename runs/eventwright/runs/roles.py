@@ -63,16 +63,20 @@ class Roles:
         first, *others = [self.people.get(role, ()) for role in roles] or [()]
         return [name for name in first if all(person(name) in map(person, more) for more in others)]
 
+    def who_may(self, review: Review) -> list[str]:
+        """Who has the roles that the review asks for, and is not barred from it."""
+        barred = {person(name) for name in review.barred}
+        return [name for name in self.holders(review.roles) if person(name) not in barred]
+
     def check(self, review: Review, decision: Decision) -> None:
         """Raise MayNotDecide if the review asks for roles and who decides lacks one of them."""
         if not review.roles:
             return
-        barred = {person(name) for name in review.barred}
-        holders = [name for name in self.holders(review.roles) if person(name) not in barred]
+        holders = self.who_may(review)
         if person(decision.by) in map(person, holders):
             return
         wanted = f"the role {' and the role '.join(review.roles)}"
-        if person(decision.by) in barred:
+        if person(decision.by) in map(person, review.barred):
             why = "who asked for this call or changed it must not approve it as well"
         else:
             why = f"it takes {wanted}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from eventwright.runs import schema
-from eventwright.runs.committer import Batch, Unit
+from eventwright.runs.batch import Batch, Unit
 from eventwright.runs.records import EventState
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from eventwright.runs import quorum, rows, schema, waits
-from eventwright.runs.committer import Committer, Redact, Unit
+from eventwright.runs.batch import Redact, Unit
+from eventwright.runs.committer import Committer
 from eventwright.runs.database import Answer, Clock, Database, Work, is_away, open_database, trouble_of
 from eventwright.runs.errors import StoreUnavailable, UnknownEvent, UnknownReview, UnknownRun
 from eventwright.runs.records import (
@@ -358,8 +359,11 @@ class Store:
 
     # -- the outbox --------------------------------------------------------------------------------------------------
 
-    async def wakeups(self, *, sent: bool, older_than: timedelta, limit: int) -> list[WakeUp]:
-        """Bells in the outbox, oldest first: not yet rung, or rung `older_than` ago and not answered by a claim."""
+    async def wakeups(self, *, sent: bool, older_than: timedelta, limit: int, lane: str | None = None) -> list[WakeUp]:
+        """Bells in the outbox, oldest first: not yet rung, or rung `older_than` ago and not answered by a claim.
+
+        With `lane`, only those of it.
+        """
         now = await self.now()
         column = schema.wakeups.c.sent_at if sent else schema.wakeups.c.created_at
         query = (
@@ -369,7 +373,14 @@ class Store:
             .order_by(column)
             .limit(limit)
         )
+        if lane is not None:
+            query = query.where(schema.wakeups.c.lane == lane)
         return [rows.wakeup_of(row) for row in await self.rows_of(query)]
+
+    async def lanes_rung(self) -> list[str]:
+        """The lanes of bells that were rung and are not answered by a claim yet."""
+        query = sa.select(schema.wakeups.c.lane).where(schema.wakeups.c.sent_at.is_not(None)).distinct()
+        return [row["lane"] for row in await self.rows_of(query)]
 
 
 _UNRUNG = ~sa.exists().where(schema.wakeups.c.run_id == schema.runs.c.id)

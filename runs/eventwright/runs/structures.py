@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from eventwright.runs import schema
-from eventwright.runs.committer import Batch, Step, Unit
+from eventwright.runs.batch import Batch, Step, Unit
 from eventwright.runs.errors import IllegalMove, RunMoved
 from eventwright.runs.states import FINAL, RunState
 

@@ -19,8 +19,8 @@ from pydantic_core import to_jsonable_python
 
 from eventwright.runs import quorum, schema
 from eventwright.runs.amends import AmendVerbs
+from eventwright.runs.batch import Batch, Step, Unit
 from eventwright.runs.claims import ClaimVerbs
-from eventwright.runs.committer import Batch, Step, Unit
 from eventwright.runs.correlating import CANCEL_WAITS, WaitVerbs
 from eventwright.runs.database import padded
 from eventwright.runs.deliveries import DeliveryVerbs

@@ -2,7 +2,8 @@
 
 A wait belongs to a place in its run, as an effect does: asked again there, it says again how it ended. What an event
 says to the runs of a workflow is a signal; the oldest open wait takes it, or else the next one that is opened by a run
-that was there before the event. How both find each other is in `correlating.py`.
+that was there before the event, unless a run was started for it because it came too late. How both find each other is
+in `correlating.py`.
 """
 
 from __future__ import annotations
@@ -108,6 +109,9 @@ waits = sa.Table(
     sa.Index("ix_waits_answered_by", "answered_by"),
 )
 
+#: Of a signal: no wait has taken it, and no run was started for it. In these words, for the index that holds such.
+FREE = "wait_id IS NULL AND input IS NULL"
+
 #: What an event says to the runs of a workflow.
 signals = sa.Table(
     "signals",
@@ -127,9 +131,11 @@ signals = sa.Table(
         "ix_signals_kept",
         "workflow",
         "key",
+        "type",
         "at",
-        sqlite_where=sa.text("wait_id IS NULL"),
-        postgresql_where=sa.text("wait_id IS NULL"),
+        "event_uid",
+        sqlite_where=sa.text(FREE),
+        postgresql_where=sa.text(FREE),
     ),
     sa.Index(
         "ix_signals_late_for",

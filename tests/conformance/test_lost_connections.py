@@ -1,0 +1,135 @@
+"""A line to PostgreSQL that breaks at the worst moment: what was committed is not done again, and nobody dies of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from tests.conformance.world import assert_unbroken, begin, leased
+from tests.loopback import on_loopback
+
+from eventwright.runs import schema
+from eventwright.runs.commits import commits
+from eventwright.runs.errors import StoreUnavailable
+from eventwright.runs.records import JournalEntry, JournalKind
+from eventwright.runs.retention import Keep, remove_some
+from eventwright.runs.states import Outcome, RunState
+from eventwright.runs.store import Store
+
+
+@dataclass
+class Line:
+    """The line between a store and its PostgreSQL."""
+
+    url: str
+    #: So many answers to COMMIT will not arrive.
+    loses: int = 0
+
+    async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Let a client talk to the server."""
+        answers, questions = await asyncio.open_unix_connection(self.url)
+        lost = False
+
+        async def ask() -> None:
+            nonlocal lost
+            while chunk := await reader.read(65536):
+                if self.loses and b"COMMIT" in chunk:
+                    self.loses, lost = self.loses - 1, True
+                questions.write(chunk)
+            questions.close()
+
+        async def answer() -> None:
+            while (chunk := await answers.read(65536)) and not lost:
+                writer.write(chunk)
+            writer.close()
+
+        await asyncio.gather(ask(), answer())
+
+
+@asynccontextmanager
+async def through_a_line(url: str) -> AsyncIterator[tuple[Line, str]]:
+    """A line, and the address at its end."""
+    parsed = sa.make_url(url)
+    line = Line(f"{parsed.query['host']}/.s.PGSQL.5432")
+    async with on_loopback(line.pass_on) as port:
+        yield line, parsed.set(host="127.0.0.1", port=port, query={}).render_as_string(hide_password=False)
+
+
+def hang_up(connection: Any, _record: object) -> None:
+    """The server is gone, and the driver knows it already when SQLAlchemy readies the new connection for itself."""
+    connection.driver_connection.terminate()
+
+
+async def test_a_connection_that_is_lost_while_it_is_made_is_a_database_that_is_away(postgres_url: str) -> None:
+    """What the driver says then comes through as it is, and is not of the kind that every other trouble is."""
+    async with Store.open(postgres_url) as store:
+        engines = [store._database._reading.sync_engine, store._database._writing.sync_engine]  # type: ignore[attr-defined]
+        for engine in engines:
+            sa.event.listen(engine, "connect", hang_up, insert=True)
+        with pytest.raises(StoreUnavailable):
+            await store.now()
+        with pytest.raises(StoreUnavailable):
+            await begin(store)
+        for engine in engines:
+            sa.event.remove(engine, "connect", hang_up)
+        await begin(store)
+        await store.now()
+
+
+async def test_what_was_committed_without_an_answer_is_not_written_again(postgres_url: str) -> None:
+    async with through_a_line(postgres_url) as (line, url), Store.open(url) as store:
+        line.loses = 1
+        run = await begin(store)
+        line.loses = 1
+        lease = await leased(store, run.id)
+        line.loses = 2
+        async with store.write(lease) as tx:
+            tx.note(run.id, actor="test", data={"text": "once"})
+        line.loses = 1
+        async with store.write(lease) as tx:
+            tx.move(run.id, RunState.COMPLETED, actor="test", outcome=Outcome.AUTO)
+
+        assert line.loses == 0
+        ended = await store.run(run.id)
+        assert (ended.state, ended.fence, ended.crashes) == (RunState.COMPLETED, 1, 0)
+        journal = await store.journal(run.id)
+        assert [entry.kind for entry in journal] == [
+            JournalKind.TRANSITION,
+            JournalKind.TRANSITION,
+            JournalKind.NOTE,
+            JournalKind.TRANSITION,
+        ]
+        assert_unbroken(journal)
+
+
+async def test_each_of_those_who_write_at_once_has_an_answer_though_that_of_the_database_is_lost(
+    postgres_url: str,
+) -> None:
+    async with through_a_line(postgres_url) as (line, url), Store.open(url) as store:
+        line.loses = 3
+        runs = await asyncio.gather(*(begin(store) for _ in range(20)))
+        assert line.loses == 0
+        assert len({run.id for run in runs}) == 20
+        counted = await store.rows_of(sa.select(sa.func.count().label("n")).select_from(schema.journal))
+        assert counted[0]["n"] == 20
+
+
+async def test_a_process_that_was_silent_for_long_writes_as_before(postgres_url: str) -> None:
+    async with through_a_line(postgres_url) as (line, url), Store.open(url) as store:
+        run = await begin(store)
+        aged = sa.update(commits).values(at=await store.now() - timedelta(days=2))
+        await store._database.write(lambda connection: connection.execute(aged).rowcount)
+        await remove_some(store, Keep())
+        assert len(await store.rows_of(sa.select(commits))) == 1, "whoever deletes writes its own number"
+
+        line.loses = 1
+        async with store.write() as tx:
+            tx.note(run.id, actor="test", data={"text": "once"})
+        notes: list[JournalEntry] = [entry for entry in await store.journal(run.id) if entry.kind is JournalKind.NOTE]
+        assert len(notes) == 1
