@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -14,16 +12,12 @@ import sqlalchemy as sa
 from tests.conformance.world import NOW, Clock, assert_unbroken, begin, event, leased, question
 
 from eventwright.runs import schema
-from eventwright.runs.batch import Batch
-from eventwright.runs.database import open_database
 from eventwright.runs.errors import EventExpired
 from eventwright.runs.event import new_id
 from eventwright.runs.records import Decision, DecisionType, Effect, EffectState, EventState, JournalKind, Run
 from eventwright.runs.retention import MOST, Keep, Removed, removable, remove_some
 from eventwright.runs.states import FINAL, Outcome, Reason, RunState
 from eventwright.runs.store import Store
-from eventwright.runs.transaction import Transaction
-from eventwright.runs.waits import Wait, waits_of
 
 WEEK = timedelta(days=7).total_seconds()
 ALL = Keep(checkpoints=timedelta(days=7), payloads=timedelta(days=7))
@@ -245,72 +239,3 @@ async def test_two_that_delete_at_once_delete_everything_once_in_small_batches(
     mine += theirs
     assert mine == Removed(runs=count, checkpoints=count, payloads=count, events=count)
     assert await threads(store) == []
-
-
-@pytest.mark.parametrize("first", ["waits", "deletes"])
-async def test_what_a_run_begins_to_wait_for_in_the_moment_of_its_deletion_is_either_its_answer_or_gone(
-    postgres_url: str, clock: Clock, first: str
-) -> None:
-    """Two processes, of which one is held up before it commits. (On SQLite one writes after the other anyway.)"""
-    sent = event("paid", type="paid", received_at=NOW)
-    async with Store.open(postgres_url, clock=clock) as one, Store.open(postgres_url, clock=clock) as two:
-        run = await begin(one)
-        async with one.write() as tx:
-            tx.add_event(sent, EventState.ACCEPTED)
-            tx.tell(sent, workflow=run.workflow, key="7", starts=False)
-        wait = Wait(
-            id="wait", run_id=run.id, workflow=run.workflow, node="n", visit=1, number=0, types=("paid",), key="7"
-        )
-        clock.pass_seconds(2 * WEEK)
-
-        def waits(store: Store) -> Transaction:
-            tx = store.transaction()
-            tx.settle_waits(run, [wait], (), actor="worker")
-            return tx
-
-        def deletes(store: Store) -> Transaction:
-            tx = store.transaction()
-            tx.expire_events([sent.uid], before=NOW + timedelta(days=7))
-            return tx
-
-        earlier, later = (waits, deletes) if first == "waits" else (deletes, waits)
-        async with held_up(postgres_url) as hold:
-            begun, after = earlier(one), later(two)
-            begun.unit.steps.append(hold)
-            writing = [one.committer.post(begun.unit)]
-            await waiting_for_locks(postgres_url, 1)
-            writing.append(two.committer.post(after.unit))
-            await waiting_for_locks(postgres_url, 2)
-        await asyncio.gather(*writing)
-
-        (settled,) = await waits_of(one, run.id)
-        kept = (await one.event(sent.uid)).event.data is not None
-    assert (settled.event is not None) == kept == (first == "waits")
-
-
-@asynccontextmanager
-async def held_up(url: str) -> AsyncIterator[Callable[[Batch], object]]:
-    """A step at which a transaction waits while this is open."""
-    async with open_database(url) as database, asyncio.TaskGroup() as tasks:
-        opened, close = asyncio.Event(), asyncio.Event()
-
-        async def keep() -> None:
-            async with database._reading.connect() as connection:  # type: ignore[attr-defined]
-                await connection.execute(sa.text("SELECT pg_advisory_lock(1)"))
-                opened.set()
-                await close.wait()
-                await connection.execute(sa.text("SELECT pg_advisory_unlock(1)"))
-
-        tasks.create_task(keep())
-        await opened.wait()
-        try:
-            yield lambda batch: batch.execute(sa.text("SELECT pg_advisory_xact_lock(1)"))
-        finally:
-            close.set()
-
-
-async def waiting_for_locks(url: str, count: int) -> None:
-    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with open_database(url) as database:
-        while await database.read(lambda connection: connection.execute(sa.text(query)).scalar_one()) < count:
-            await asyncio.sleep(0.01)

@@ -8,7 +8,7 @@ from typing import Any
 
 from eventwright.graphs.workflow import UnknownWorkflow, Workflows
 from eventwright.guardrails.redaction import Redaction
-from eventwright.runs.committer import Redact
+from eventwright.runs.batch import Redact
 from eventwright.tools.secrets import Secrets
 
 

@@ -92,7 +92,7 @@ def log(settings: Settings) -> None:
 
 
 def tune_interpreter() -> None:
-    """Set Python up for a process that stays a worker (figures of `make bench`).
+    """Set Python up for a process that stays (figures of `make bench`).
 
     The garbage collector looks less often: what a run leaves behind is freed by counting references, and its usual
     haste takes a seventh of a worker's CPU. Threads take turns more often: the thread that writes to SQLite gives the
@@ -142,6 +142,7 @@ async def api(settings: Settings) -> None:
 
     log(settings)
     async with stopped_by_signals() as stopping, opened(settings) as app:
+        tune_interpreter()
         await serve_api(app, stopping, on_ready=lambda address: greet(app, address))
 
 

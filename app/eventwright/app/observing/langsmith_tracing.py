@@ -21,7 +21,7 @@ import langsmith
 from langsmith.utils import tracing_is_enabled
 
 from eventwright.graphs.twin import current_segment
-from eventwright.runs.committer import Redact
+from eventwright.runs.batch import Redact
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from eventwright.app.observing.watches import (
     SegmentWatch,
 )
 from eventwright.graphs.workflow import Workflows
-from eventwright.runs.committer import Redact
+from eventwright.runs.batch import Redact
 from eventwright.runs.event import Event
 from eventwright.runs.records import Due, Effect, Run
 from eventwright.runs.telemetry import Committed, Telemetry, Watch

@@ -16,7 +16,7 @@ from structlog.contextvars import bind_contextvars, reset_contextvars
 from eventwright.app.observing import spans as named
 from eventwright.app.observing.metrics import Few, Metrics
 from eventwright.app.observing.spans import Span, Spans
-from eventwright.runs.committer import Redact
+from eventwright.runs.batch import Redact
 from eventwright.runs.event import Event
 from eventwright.runs.records import Due, Effect, Run
 from eventwright.runs.states import RunState
