@@ -65,11 +65,11 @@ if $(1)/bin/python -m pip --version >/dev/null 2>&1; then pip="$(1)/bin/python -
 else pip="$(PYTHON) -m pip --python $(1)/bin/python"; fi
 endef
 
-# $(call install,ENVIRONMENT,WHAT,CONSTRAINTS)
+# $(call install,ENVIRONMENT,WHAT,CONSTRAINTS); most of what is installed is never imported, and need not be compiled
 define install
 @$(call find-pip,$(1)); \
 echo installing $(2) into $(1); \
-$$pip install -qq --disable-pip-version-check --constraint $(3) --editable $(2)
+$$pip install -qq --disable-pip-version-check --no-compile --constraint $(3) --editable $(2)
 endef
 
 $(READY): pyproject.toml constraints.txt

@@ -7,6 +7,7 @@ from eventwright.app.sending import send
 from eventwright.app.simulate import simulate
 from eventwright.graphs.check import check
 from eventwright.graphs.flow import Batch, Flow, Throttle
+from eventwright.graphs.forms import Form
 from eventwright.graphs.judgement import Judgement, choose, classify, draft
 from eventwright.graphs.schedules import Every, Missed
 from eventwright.graphs.waiting import Continues, sleep, sleep_until, wait_for
@@ -60,6 +61,7 @@ __all__ = [
     "Every",
     "Facts",
     "Flow",
+    "Form",
     "Judgement",
     "Limits",
     "Missed",

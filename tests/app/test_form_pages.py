@@ -109,6 +109,8 @@ class Several(BaseModel):
         ({}, FORM, "needs a payload model"),
         ({"1": Wanted}, Form(title="x", version="7"), "'7' is not among: 1"),
         ({"1": Wanted}, Form(title="x", fields={"nmae": "Name"}), "no field 'nmae'"),
+        ({"1": Wanted}, Form(title="x", leave_out=("nmae",)), "no field 'nmae'"),
+        ({"1": Wanted}, Form(title="x", leave_out=("seats", "name")), "needs 'name'"),
         ({"1": Nested}, Form(title="x"), "'inner', which is object"),
         ({"1": Several}, Form(title="x"), "'items', which is array"),
     ],

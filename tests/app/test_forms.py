@@ -59,9 +59,9 @@ async def test_a_post_with_mistakes_comes_back_with_each_beside_its_field_and_al
     assert page(answer).xpath("//title/text()") == ["Error: Ask for a <quote>"]
     assert summary(answer) == [
         "Name: Please write at least 2 characters.",
-        "Email: This does not have the form that is needed here.",
+        "Email: Please write an e-mail address, as in ann@example.org.",
         "Size: Please fill this in.",
-        "How many seats?: This must be less than 1000.",
+        "How many seats? This must be less than 1000.",
         "Budget: This must be more than 0.",
     ]
     for name in ("name", "email", "size", "seats", "budget"):
@@ -199,6 +199,16 @@ async def test_a_page_of_another_site_may_not_post_for_its_visitors(client: http
     assert await events(app) == []
 
 
+async def test_what_a_browser_posts_from_our_own_page_is_not_taken_for_another_sites(client: httpx.AsyncClient) -> None:
+    shown = await client.get(PATH)
+    # What Fetch says of the Origin of a post to one's own site, by the policy of the page that it comes from.
+    origin = "null" if shown.headers["referrer-policy"] == "no-referrer" else "http://127.0.0.1"
+
+    answer = await client.post(PATH, data=GOOD, headers={"origin": origin, "sec-fetch-site": "same-origin"})
+
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{PATH}/thanks")
+
+
 # -- what is taken -----------------------------------------------------------------------------------------------------
 
 
@@ -294,4 +304,4 @@ async def test_a_wrong_post_of_ones_own_form_is_a_problem_that_names_each_field(
     assert answer.status_code == 422
     assert answer.json()["errors"] == [{"at": "seats", "problem": "This must be at least 1."}]
     browsers = await client.post(f"/v1{PATH}", data=GOOD | {"seats": "0"})
-    assert (browsers.status_code, summary(browsers)) == (422, ["How many seats?: This must be at least 1."])
+    assert (browsers.status_code, summary(browsers)) == (422, ["How many seats? This must be at least 1."])

@@ -112,7 +112,7 @@ async def test_low_confidence_a_person_says_on_what_grounds_a_discount_is_wanted
 @ON_ONE_STORE
 @pytest.mark.parametrize("status", [500, 503, 429, 401, 0])
 async def test_tool_error_without_company_data_no_discount_is_free(sales: Sales, status: int) -> None:
-    sales.market.enricher.troubles = [Trouble(status)] * 2
+    sales.market.enricher_says(Trouble(status), 2)
     run = await sales.asks(percent="1")
     [asked] = await sales.reviews()
     assert (run.state, asked.node, asked.roles) == (RunState.PENDING_APPROVAL, "give", ("sales-manager",))

@@ -114,7 +114,7 @@ async def test_a_message_that_the_model_cannot_read_is_read_by_a_person(market: 
 async def test_a_provider_that_does_not_answer_costs_points_and_no_lead(
     market: Market, database_url: str, trouble: Trouble
 ) -> None:
-    market.enricher.troubles = [trouble] * 10
+    market.enricher_says(trouble, 10)
     async with run_of(market, database_url, submitted()) as run:
         assert (await run.run()).state is RunState.COMPLETED
         worth = (await run.values())["qualification"]

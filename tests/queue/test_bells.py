@@ -129,6 +129,20 @@ class TestLostBells:
         assert redis.lrange("rq:queue:eventwright:default", -1, -1) == [ids[2].encode()]
         assert await bell.depth("default") == 5
 
+    async def test_one_is_rung_again_though_nobody_serves_another_lane_in_which_many_wait(
+        self, lasting: Store, bell: Bell, redis: Redis
+    ) -> None:
+        """A worker died between taking it and claiming its run; for the other lane no worker was started."""
+        await write(lasting, bells.MOST, lane="unserved")
+        ringer = BellRinger(lasting, bell)
+        await ringer.ring_unsent(older_than=AT_ONCE)
+        ids = await write(lasting, 1)
+        await ringer.ring_unsent(older_than=AT_ONCE)
+        assert redis.lpop("rq:queue:eventwright:default") == ids[0].encode()
+        await ringer.ring_lost(older_than=AT_ONCE)
+        assert await bell.depth("default") == 1
+        assert await bell.depth("unserved") == bells.MOST
+
     async def test_young_ones_are_in_somebodys_hands_still(self, lasting: Store, bell: Bell) -> None:
         await write(lasting)
         ringer = BellRinger(lasting, bell)

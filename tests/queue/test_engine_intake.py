@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Self
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 from tests.outside import World, a_world, chain, job
 
 from eventwright.graphs.workflow import BadWorkflow, InvalidPayload, On, UnknownPayloadVersion, Workflows
@@ -32,6 +32,17 @@ async def node(state: Any) -> dict[str, Any]:
     return {"log": ["done"]}
 
 
+class Person(BaseModel):
+    name: str = ""
+    email: str = ""
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if not (self.name or self.email):
+            raise ValueError("say who you are")
+        return self
+
+
 def takes(*triggers: On, name: str = "job", **more: Any) -> Any:
     return job(chain(node=node), name=name, triggers=list(triggers), **more)
 
@@ -44,6 +55,12 @@ def order(number: Any = 1, event_id: str = "e1", **more: Any) -> Event:
 
 
 class TestWhatIsRefused:
+    async def test_as_a_whole_is_told_in_its_models_own_words(self, world: World) -> None:
+        world.deploy(takes(On("order", payload={"1": Person})))
+        with pytest.raises(EventRefused) as refused:
+            await world.engine.receive(order())
+        assert str(refused.value.cause) == "the payload of 'order' is not valid: say who you are"
+
     @pytest.mark.parametrize(
         ("event", "cause"), [(order("many"), InvalidPayload), (order(version="2"), UnknownPayloadVersion)]
     )

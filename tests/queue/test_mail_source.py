@@ -263,6 +263,21 @@ async def test_a_message_on_which_our_own_code_fails_stays_in_the_mailbox_and_ho
     assert len(await events(store)) == 2
 
 
+async def test_a_message_that_comes_while_another_one_is_read_does_not_wait_for_the_next_look(
+    store: Store, imap: LocalImap
+) -> None:
+    class Interrupted(Engine):
+        async def receive(self, event: Event, *args: Any, **more: Any) -> Any:
+            if event.data["text"].strip() == "first":
+                await imap.deliver(letter("second"))
+            return await super().receive(event, *args, **more)
+
+    engine = Interrupted(store, Workflows([inbox()]), Runner(store, Resources()), worker=new_id("worker"))
+    async with reading(MailSource(engine, Address.from_url(imap.url), poll=3600)):
+        await imap.deliver(letter("first"))
+        assert len(await until(store, 2)) == 2
+
+
 async def test_a_connection_that_breaks_off_is_made_again(
     store: Store, imap: LocalImap, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -97,6 +97,19 @@ async def test_the_rule_says_which_role_and_another_role_is_none(office: Office)
     assert await decided(office, run, "dana") == (RunState.COMPLETED, Outcome.APPROVED)
 
 
+async def test_a_rule_that_declares_its_roles_may_ask_for_no_other(office: Office) -> None:
+    def tiers(*roles: str) -> Workflow:
+        rule = Rule("tiers", by_amount, version="7", roles=roles)
+        return job(chain(node=pays), {"node": Policy(tools=[pay], approve_when=rule)}, triggers=[On("job")])
+
+    run = await office.start(tiers("manager", "director"), {"log": [500]})
+    assert (await the_review(run)).roles == ("director",)
+    run = await office.start(tiers("manager"), {"log": [500]})
+    assert (await run.run()).state is RunState.FAILED
+    assert "declares manager" in str((await run.run()).error)
+    assert office.provider.calls == []
+
+
 async def test_below_every_limit_nobody_is_asked(office: Office) -> None:
     run = await office.start(paying(), {"log": [10]})
     assert ended(await run.run()) == (RunState.COMPLETED, Outcome.AUTO)
@@ -220,4 +233,6 @@ class TestWritingRolesDown:
             Ask("because", role="The Boss")
         with pytest.raises(BadRoles, match="no role"):
             review(roles=["the boss"])
+        with pytest.raises(BadRoles, match="no role"):
+            Rule("because", by_amount, roles=("the boss",))
         assert replace(review(roles=["a", "b", "a"])).roles == ("a", "b")

@@ -115,7 +115,7 @@ def test_it_reads_the_best_article_and_notes_its_beginning() -> None:
     messages += [told(SEARCH, [{"id": "b", "summary": "S."}, {"id": "c", "summary": "T."}]), told(REFUNDS, [{}, {}])]
     assert next_step(messages, BOUND) == [(READ, {"article_id": "b"})]
     messages.append(told(READ, {"id": "b", "text": "First\nlines.\n\nMore."}))
-    text = "First lines. Refunds that you have had before: 2."
+    text = "First lines. Refunds on your account so far: 2."
     assert next_step(messages, BOUND) == [("Notes", {"articles": ["b"], "text": text})]
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from eventwright.tools import mail
 from eventwright.tools.contract import Call, OutsideGate, Permanent, Resources, ToolClass
-from eventwright.tools.mail import Mailer, Sent
+from eventwright.tools.mail import Mailer, NoMailServer, Sent
 from eventwright.tools.smtp_server import LocalSmtp, local_smtp
 
 #: No server has this name: a message that got as far as a connection fails as NotDone, never as Permanent.
@@ -31,6 +31,13 @@ async def send(
     call = Call(run_id="run_1", node="send_reply", idempotency_key=key, attempt=1, resources=resources)
     sent: Sent = await mail.send.perform(mail.send.arguments(to=to, subject=subject, body=body), call)
     return sent
+
+
+async def test_without_a_mail_server_it_is_certain_that_nothing_was_sent_and_the_setting_is_named() -> None:
+    call = Call(run_id="run_1", node="send_reply", idempotency_key="key-1", attempt=1, resources=Resources(()))
+    with pytest.raises(NoMailServer, match="nothing was sent; EVENTWRIGHT_SMTP_URL") as refused:
+        await mail.send.perform(mail.send.arguments(to="ann@example.org", subject="Hello", body="You"), call)
+    assert isinstance(refused.value, Permanent)
 
 
 async def test_outside_a_node_no_mail_is_sent() -> None:

@@ -103,7 +103,9 @@ class Settings(BaseSettings):
         description="a port on which `eventwright worker` shows its /metrics; an API has them at its own",
     )
     smtp_url: str = Field(
-        default="", description="the mail server: smtp://user:password@host:port, smtps://, smtp+starttls://"
+        default="",
+        description="the mail server: smtp://user:password@host:port, smtps://, smtp+starttls://; "
+        "?from=ADDRESS says whom mail comes from",
     )
     imap_url: str = Field(
         default="",

@@ -118,7 +118,8 @@ def _people(policy: Policy) -> Iterator[str]:
         whose = f" of {tool.name}" if len(policy.tools) > 1 else ""
         when = "every call" if rule.always else f"when {rule.name!r} asks (version {rule.version})"
         people = max(policy.approval.people, rule.people)
-        yield f"approve {when}{whose}{f', {people} of them' if people > 1 else ''}"
+        roles = f", in the role {' or '.join(rule.roles)}" if rule.roles else ""
+        yield f"approve {when}{whose}{f', {people} of them' if people > 1 else ''}{roles}"
     if any(_may_ask(policy, tool) for tool in writes):
         yield from _how(policy.approval)
 

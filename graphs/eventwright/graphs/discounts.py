@@ -352,7 +352,9 @@ discounts = Workflow(
                     "percent": at_most(MOST_PERCENT),
                 }
             },
-            approve_when=Rule("discount policy", needs_a_person, version="1", vouches_for=("percent",)),
+            approve_when=Rule(
+                "discount policy", needs_a_person, version="1", vouches_for=("percent",), roles=(MANAGER, DIRECTOR)
+            ),
             approval=review("May this discount be given?"),
             retries=3,
         ),

@@ -5,7 +5,7 @@ On("ticket.created", payload={"1": Ticket}, form=Form(title="Write to us", field
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -25,13 +25,17 @@ _AUTOCOMPLETE = {
     "name": "name",
     "full_name": "name",
     "first_name": "given-name",
+    "given_name": "given-name",
     "last_name": "family-name",
+    "surname": "family-name",
     "phone": "tel",
     "company": "organization",
     "job_title": "organization-title",
     "street": "street-address",
     "city": "address-level2",
     "postal_code": "postal-code",
+    "postcode": "postal-code",
+    "state": "address-level1",
     "country": "country-name",
     "website": "url",
 }
@@ -83,6 +87,7 @@ class Form:
         button: what sends it.
         thanks: what is said when it was received.
         version: of the payload; by default the newest.
+        leave_out: fields of the model that the page does not ask for; a form of one's own may send them.
     """
 
     title: str
@@ -91,6 +96,7 @@ class Form:
     button: str = "Send"
     thanks: str = "Thank you. We have received what you sent."
     version: str | None = None
+    leave_out: Sequence[str] = ()
 
     def version_of(self, payload: Mapping[str, type[BaseModel]]) -> str:
         """The payload version that the form sends. Raises BadForm if there is none."""
@@ -104,7 +110,8 @@ class Form:
         """The fields, in the model's order.
 
         Raises:
-            BadForm: the model has what no one field can ask for, or a label is for a field that is not there.
+            BadForm: the model has what no one field can ask for; a label is for a field that is not there; what is left
+                out is not there, or has to be filled in.
         """
         model = payload[self.version_of(payload)]
         try:
@@ -112,12 +119,15 @@ class Form:
         except PydanticInvalidForJsonSchema as error:
             raise BadForm(f"no form can be made of {model.__name__}: {error}") from error
         properties = schema.get("properties", {})
-        if strangers := sorted(self.fields.keys() - properties.keys()):
+        if strangers := sorted({*self.fields, *self.leave_out} - properties.keys()):
             raise BadForm(f"{model.__name__} has no field {strangers[0]!r}; its fields are: {', '.join(properties)}")
         required = set(schema.get("required", ()))
+        if missed := sorted(required.intersection(self.leave_out)):
+            raise BadForm(f"{model.__name__} needs {missed[0]!r}, so the page has to ask for it")
         return tuple(
             _input(name, part, schema, required=name in required, label=self.fields.get(name))
             for name, part in properties.items()
+            if name not in self.leave_out
         )
 
 

@@ -15,6 +15,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, RetryPolicy, interrupt
 from pydantic import model_validator
 
+from eventwright.graphs import forms
 from eventwright.graphs.exceptions import Exceptions
 from eventwright.graphs.judgement import classify
 from eventwright.graphs.lead_rules import (
@@ -76,13 +77,32 @@ WHO_DECIDES = {
 
 
 class Form(Lead):
-    """What the form's page sends. Version 1. Every field may be left empty, but not all that say who it is."""
+    """What a form sends. Version 1. Every field may be left empty, but not all that say who it is."""
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:
         if not (self.name or self.email or self.phone):
-            raise ValueError("a form needs a name, an e-mail address or a telephone number")
+            raise ValueError("Please write down a name, an e-mail address or a telephone number.")
         return self
+
+
+#: The page on which people fill it in; forms of our own pages may send more.
+PAGE = forms.Form(
+    title="Talk to us",
+    intro="Tell us what you need. A colleague who knows your region answers. Leave out what you do not want to say; "
+    "we need one way to know who you are.",
+    fields={
+        "given_name": "First name",
+        "surname": "Last name",
+        "email": "E-mail address",
+        "phone": "Telephone number",
+        "state": "State or territory, as in NSW",
+        "message": "What can we do for you?",
+        "consent": "You may look my company up and write to me with offers",
+    },
+    leave_out=("street_number", "address_1", "address_2", "suburb", "date_of_birth"),
+    thanks="Thank you. A colleague will answer you.",
+)
 
 
 class LeadState(TypedDict, total=False):
@@ -303,6 +323,7 @@ leads = Workflow(
             "lead.submitted",
             payload={"1": Form},
             key=same_person,
+            form=PAGE,
             input=lambda form, _event: {"lead": form.model_dump(mode="json")},
         )
     ],

@@ -65,12 +65,13 @@ class InvalidPayload(EventwrightError, ValueError):
             return
         #: One entry a fault, of many the first: `{"at": "customer.email", "problem": "Field required"}`.
         self.faults = [
-            {"at": ".".join(map(str, item["loc"])), "problem": item["msg"]}
+            {"at": ".".join(map(str, item["loc"])), "problem": item["msg"].removeprefix("Value error, ")}
             for item in error.errors(include_url=False, include_input=False)[:MOST_FAULTS]
         ]
         first = self.faults[0]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        super().__init__(f"the payload of {event_type!r} is not valid: {first['at']}: {first['problem']}{more}")
+        where = f"{first['at']}: " if first["at"] else ""
+        super().__init__(f"the payload of {event_type!r} is not valid: {where}{first['problem']}{more}")
 
 
 class UnknownWorkflow(EventwrightError, LookupError):

@@ -184,6 +184,7 @@ class Rule:
         vouches_for: arguments that the rule bounds when it asks nobody: untrusted data may choose them up to there.
         always: whether it asks about every call, whatever its test says; `eventwright check` needs that for a proof.
         people: how many people it asks for at least, when it asks.
+        roles: the roles that it may ask for, so that they are known before it asks; then it may ask for no other.
     """
 
     name: str
@@ -192,6 +193,10 @@ class Rule:
     vouches_for: tuple[str, ...] = ()
     always: bool = False
     people: int = 1
+    roles: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        role_names(self.roles)
 
     @cached_property
     def _takes_facts(self) -> bool:
@@ -200,11 +205,13 @@ class Rule:
         return len(needed) > 1
 
     def asks(self, arguments: BaseModel, facts: Facts | None = None) -> Ask | None:
-        """Why people must be asked and how many, or None."""
+        """Why people must be asked and how many, or None. Raises ValueError for a role that it does not declare."""
         answer = self.test(arguments, facts or Facts()) if self._takes_facts else self.test(arguments)
         if answer is False or answer is None:
             return Ask(self.name, self.people) if self.always else None
         if isinstance(answer, Ask):
+            if self.roles and answer.role is not None and answer.role not in self.roles:
+                raise ValueError(f"it asks for the role {answer.role!r}, and declares {', '.join(self.roles)}")
             return replace(answer, people=max(self.people, answer.people))
         return Ask(answer if isinstance(answer, str) else self.name, self.people)
 

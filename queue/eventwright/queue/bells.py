@@ -80,7 +80,12 @@ class BellRinger:
         Raises:
             BellDown, StoreUnavailable.
         """
-        while sent := await self._store.wakeups(sent=True, older_than=older_than, limit=MOST):
+        for lane in await self._store.lanes_rung():
+            await self._ring_lost(lane, older_than)
+
+    async def _ring_lost(self, lane: str, older_than: timedelta) -> None:
+        # Workers take a lane's bells in their order, so of those that wait there none that is lost stands behind many.
+        while sent := await self._store.wakeups(sent=True, older_than=older_than, limit=MOST, lane=lane):
             lost = {row_id for row_id, _, _ in await self._transport.missing([_row(wakeup) for wakeup in sent])}
             await self._ring([wakeup for wakeup in sent if wakeup.id in lost])
             if len(lost) < MOST:

@@ -67,9 +67,11 @@ class MailSource:
                 async with Mailbox.open(self._address) as mailbox:
                     log.info("reading the mailbox %s", self._address.name)
                     while not stopping.is_set():
-                        await self.once(mailbox, stopping)
+                        taken = await self.once(mailbox, stopping)
                         pause = FIRST_PAUSE
-                        await mailbox.wait(stopping, self._poll)
+                        # Of what came meanwhile the server has spoken with another answer, and says nothing any more.
+                        if not taken:
+                            await mailbox.wait(stopping, self._poll)
             except MailboxAway as error:
                 log.warning("mail waits where it is: %s", error)
                 await _paused(stopping, random.uniform(0.5, 1.0) * pause)

@@ -93,9 +93,12 @@ class Transaction(
         accepted = table.c.state == str(EventState.ACCEPTED)
         taken = sa.select(table.c.uid).where(table.c.source == event.source, table.c.id == event.id, accepted)
         there = sa.and_(table.c.uid == event.uid, table.c.expired_at.is_(None))
+        # Of two who accept it at once, the second one sees what the first one did.
+        lock = sa.select(table.c.uid).where(table.c.uid == event.uid).with_for_update()
         accept = sa.update(table).where(there).values(state=str(EventState.ACCEPTED), problem=None)
 
         def step(batch: Batch) -> None:
+            batch.execute(lock)
             if batch.execute(taken).first() is not None:
                 raise DuplicateEvent(event.source, event.id)
             if batch.execute(accept).rowcount == 0:

@@ -12,6 +12,7 @@ import pytest
 
 from eventwright.app.commands.logs import log_to_stderr
 from eventwright.app.commands.processes import together
+from eventwright.tools.linkage import Person, link
 
 
 class Terminal(StringIO):
@@ -69,6 +70,12 @@ def test_personal_data_are_not_logged_and_ids_are(stderr: StringIO) -> None:
     assert "no mail to [email" in told
     assert "ann@example.org" not in told
     assert "4111" not in told
+
+
+def test_the_library_that_compares_people_does_not_write_its_steps_between_our_lines(stderr: StringIO) -> None:
+    ann = Person(id="1", given_name="Ann", surname="Miller", email="ann@example.org")
+    assert link([ann, ann.model_copy(update={"id": "2"})])
+    assert stderr.getvalue() == ""
 
 
 async def test_a_process_in_which_something_breaks_logs_where_and_ends_the_rest_warmly(stderr: StringIO) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from eventwright.app.commands import telling
 from eventwright.app.commands.page import page
+from eventwright.app.commands.screens import review_screen
 from eventwright.app.simulate import simulate
 from eventwright.runs.records import DecisionType, Review, ReviewKind
 
@@ -77,6 +79,14 @@ def test_every_command_has_an_example() -> None:
 )
 def test_an_answer_is_proposed_in_the_shape_that_is_wanted(schema: Any, example: Any) -> None:
     assert telling.example_of(schema) == example
+
+
+def test_whoever_is_asked_whether_something_happened_is_shown_that_no_is_an_answer_too() -> None:
+    schema = {"type": "object", "properties": {"happened": {"type": "boolean"}}, "required": ["happened"]}
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(review_screen(review(response_schema=schema), datetime.now(UTC)))
+    assert '{"happened": true}, {"happened": false}' in shown.get()
 
 
 def test_a_proposed_command_survives_the_shell() -> None:

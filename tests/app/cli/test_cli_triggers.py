@@ -67,7 +67,7 @@ def test_a_change_in_sqlite_starts_a_run_of_a_worker_that_comes_by_later(
     assert said.out.startswith("BEGIN;\nCREATE TABLE IF NOT EXISTS eventwright_inbox")
     assert "/databases/shop/orders" in said.err
     change(file)
-    assert "shop: 1 triggers, 1 changes wait" in shell("triggers", **named).out
+    assert "shop: 1 trigger, 1 change waits" in shell("triggers", **named).out
 
     assert shell("worker", "--burst", **named).code == 0
     (event,) = shell("events", "--json", **named).json["items"]
@@ -93,6 +93,8 @@ def test_a_change_in_postgresql_becomes_an_event_and_its_trigger_goes_again(shel
     assert [one["when"] for one in found["triggers"]] == [
         "((old.status <> 'returned'::text) AND (new.status = 'returned'::text))"
     ]
+    doctor = {check["name"]: check for check in shell("doctor", "--json", **named).json["checks"]}
+    assert doctor["database shop-eu"]["detail"] == "triggers on orders; no changes wait"
     assert shell("triggers", "uninstall-postgres", "orders", "--yes", **named).code == 0
     assert shell("triggers", "--json", **named).json["items"][0]["triggers"] == []
 

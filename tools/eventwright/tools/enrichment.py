@@ -102,6 +102,6 @@ async def find_company(domain: Domain, *, call: Call) -> Company | None:
     try:
         provider = call.use(Enrichment)
     except ResourceMissing as missing:
-        raise NoProvider(f"no enrichment provider is set up: {missing}") from missing
+        raise NoProvider("no enrichment provider is set up; EVENTWRIGHT_ENRICHMENT_URL names one") from missing
     async with Providers.of(call.resources).asked(provider.host):
         return await provider.company(domain)

@@ -22,7 +22,7 @@ import aiosmtplib
 from pydantic import BaseModel, ConfigDict, Field
 
 from eventwright.runs.errors import EventwrightError
-from eventwright.tools.contract import Call, NotDone, Permanent, Role, ToolError, tool
+from eventwright.tools.contract import Call, NotDone, Permanent, ResourceMissing, Role, ToolError, tool
 from eventwright.tools.providers import Providers
 
 #: The plain form of RFC 5321, section 4.1.2. Quotes, comments, lists and angle brackets have no place in it.
@@ -108,6 +108,10 @@ class Server:
 
 class MailServerAway(NotDone):
     """No mail server answers, or it breaks off before the message has left; nothing was sent."""
+
+
+class NoMailServer(Permanent):
+    """No mail server is set up, so nothing was sent."""
 
 
 class Mailer:
@@ -275,7 +279,7 @@ async def send(
     call: Call,
 ) -> Sent:
     """Send a plain-text e-mail to one address."""
-    mailer = call.use(Mailer)
+    mailer = _mailer(call)
     async with Providers.of(call.resources).asked(mailer.server.host, is_away=_is_away):
         return await mailer.send(to, subject, body, idempotency_key=call.idempotency_key)
 
@@ -290,7 +294,7 @@ async def ask(
     call: Call,
 ) -> Sent:
     """Send an e-mail that asks for something. What answers it names its Message-ID, and so this conversation."""
-    mailer = call.use(Mailer)
+    mailer = _mailer(call)
     async with Providers.of(call.resources).asked(mailer.server.host, is_away=_is_away):
         return await mailer.send(to, subject, body, idempotency_key=call.idempotency_key, conversation=conversation)
 
@@ -303,6 +307,14 @@ async def close_ticket(because: str) -> None:
 @tool()
 async def leave_unanswered(because: str) -> None:
     """Note in the journal that a message gets no answer, and why. Nothing else happens."""
+
+
+def _mailer(call: Call) -> Mailer:
+    try:
+        return call.use(Mailer)
+    except ResourceMissing as missing:
+        told = "no mail server is set up, and nothing was sent; EVENTWRIGHT_SMTP_URL names one"
+        raise NoMailServer(f"{told}, and `simulate` takes a Mailer") from missing
 
 
 def _is_away(error: Exception) -> bool:

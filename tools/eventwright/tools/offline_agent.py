@@ -55,7 +55,7 @@ def _notes(found: Sequence[Mapping[str, Any]], results: Mapping[str | None, Any]
     words = [page["text"].split("\n\n")[0]] if page else [one["summary"] for one in found[:1]]
     refunds = results.get(REFUNDS) or []
     if refunds:
-        words.append(f"Refunds that you have had before: {len(refunds)}.")
+        words.append(f"Refunds on your account so far: {len(refunds)}.")
     text = " ".join(" ".join(words).split())
     return {"articles": [one["id"] for one in found[:1]], "text": text[:LONGEST_NOTE]}
 

@@ -258,4 +258,4 @@ def _slack(call: Call) -> Slack:
     try:
         return call.use(Slack)
     except ResourceMissing as missing:
-        raise NoSlack(f"no Slack workspace is set up: {missing}") from missing
+        raise NoSlack("no Slack workspace is set up; EVENTWRIGHT_SECRET_SLACK_TOKEN opens one") from missing

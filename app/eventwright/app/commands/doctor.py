@@ -24,17 +24,20 @@ from rich.text import Text
 from eventwright.app.commands.places import redis_place, sqlite_file, without_password
 from eventwright.app.commands.session import BadSettings, read_settings
 from eventwright.app.commands.telling import line, short, span
+from eventwright.app.commands.triggers import triggers_of
 from eventwright.app.loading import load_workflows
 from eventwright.app.settings import Settings
 from eventwright.app.web.access import OpenToStrangers, refuse_open_doors
 from eventwright.graphs.check import check
 from eventwright.graphs.workflow import Workflow, Workflows
+from eventwright.guardrails.roles import roles_to_come
 from eventwright.queue.embedded import ValkeyNotStarted, embedded_valkey
 from eventwright.queue.presence import workers_of
 from eventwright.queue.wakeups import BellDown
 from eventwright.runs.checkpoints import CheckpointSaver
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.migrate import current, newest
+from eventwright.runs.records import ReviewState, person
 from eventwright.runs.store import Store
 from eventwright.tools.building import DEFAULT_MODEL, build_prices
 from eventwright.tools.mail import Server
@@ -70,8 +73,9 @@ async def examine() -> list[Finding]:
     database = await _database(settings)
     findings += [_settings(settings), *_workflows(settings), database, *await _redis_and_workers(settings)]
     if database.status == "ok":
-        findings.append(await _due(settings))
-    return [*findings, _model(settings), await _mail(settings)]
+        findings += [await _due(settings), await _reviews(settings)]
+    named = [await _changes(name, url) for name, url in settings.databases.items()]
+    return [*findings, *named, _model(settings), await _mail(settings)]
 
 
 def healthy(findings: list[Finding]) -> bool:
@@ -137,12 +141,13 @@ def _workflows(settings: Settings) -> list[Finding]:
         loaded = list(Workflows(load_workflows(settings.workflows)))
     except EventwrightError as error:
         return [Finding("workflows", "fail", str(error), "EVENTWRIGHT_WORKFLOWS names Python modules, comma-separated")]
+    told = [_lanes(settings, loaded), _roles(settings, loaded)]
     found = {workflow: len(check(workflow)) for workflow in loaded}
     unwell = [f"{workflow.name} {workflow.version}: {number}" for workflow, number in found.items() if number]
     if not unwell:
-        return [_lanes(settings, loaded)]
+        return told
     advice = "eventwright check; until then the gate asks a person, or refuses"
-    return [_lanes(settings, loaded), Finding("checks", "warn", f"findings: {', '.join(unwell)}", advice)]
+    return [*told, Finding("checks", "warn", f"findings: {', '.join(unwell)}", advice)]
 
 
 def _lanes(settings: Settings, loaded: list[Workflow]) -> Finding:
@@ -154,6 +159,24 @@ def _lanes(settings: Settings, loaded: list[Workflow]) -> Finding:
     return Finding(
         "workflows", "ok" if loaded else "warn", names or "none", "" if loaded else "set EVENTWRIGHT_WORKFLOWS"
     )
+
+
+def _roles(settings: Settings, loaded: list[Workflow]) -> Finding:
+    """Whether somebody has each role that a policy asks for."""
+    held = settings.who_has_which_role
+    missing: dict[str, None] = {}
+    for workflow in loaded:
+        for node, policy in workflow.policies.items():
+            for roles, people in roles_to_come(policy):
+                number = len({person(name) for name in held.holders(roles)})
+                if number < people:
+                    has = "nobody has it" if not number else f"{number} has it, {people} must agree"
+                    missing[f"{' and '.join(roles)} ({workflow.name}, {node}): {has}"] = None
+    if missing:
+        advice = "EVENTWRIGHT_ROLES says who has which; what asks for a role waits until somebody has it"
+        return Finding("roles", "warn", "; ".join(missing), advice)
+    told = "; ".join(f"{role}: {', '.join(names)}" for role, names in held.people.items())
+    return Finding("roles", "ok", line(told, 300) if told else "nobody needs one")
 
 
 # -- servers ---------------------------------------------------------------------------------------------------------
@@ -224,6 +247,40 @@ async def _due(settings: Settings) -> Finding:
     lanes = sorted({lane for _, lane in due})
     detail = f"{len(due)} wait for a worker, run {short(oldest.id)} for {span(late.total_seconds())}"
     return Finding("runs", "fail", detail, "; ".join(f"eventwright worker --lane {lane}" for lane in lanes))
+
+
+async def _reviews(settings: Settings) -> Finding:
+    """Whether each question can be answered by somebody, as roles are now."""
+    async with Store.open(settings.database) as store:
+        asked = await store.reviews(state=ReviewState.OPEN, limit=1000)
+    held = settings.who_has_which_role
+    stuck = [review for review in asked if review.roles and not held.who_may(review)]
+    if not stuck:
+        return Finding("reviews", "ok", f"{len(asked)} open, each for somebody" if asked else "none is open")
+    first = stuck[0]
+    detail = f"{len(stuck)} that nobody may decide, {short(first.id)} for want of the role {' and '.join(first.roles)}"
+    return Finding("reviews", "fail", detail, "give somebody the role in EVENTWRIGHT_ROLES, for every process")
+
+
+async def _changes(name: str, url: str) -> Finding:
+    """Whether a database whose changes start runs gives them."""
+    what = f"database {name}"
+    try:
+        async with asyncio.timeout(PATIENCE), triggers_of(name, url) as there:
+            found = await there.look()
+    except (ConnectionError, TimeoutError) as error:
+        setting = f"EVENTWRIGHT_DATABASE_{name.upper().replace('-', '_')}_URL"
+        return Finding(what, "fail", line(error, 300) or "no answer", f"look at {setting} and at the server")
+    if not found.triggers:
+        kind = "sqlite FILE TABLE" if url.startswith("sqlite") else f"postgres TABLE --database {name}"
+        return Finding(what, "warn", "answers; no trigger is installed", f"eventwright triggers install-{kind}")
+    tables = ", ".join(dict.fromkeys(one.table for one in found.triggers))
+    detail = f"triggers on {tables}; {found.waiting or 'no'} changes wait"
+    wrong = [f"{found.put_aside} are put aside: {found.problems[0]}"] if found.put_aside else []
+    wrong += [f"{one.name} does not know {', '.join(one.unknown)}" for one in found.triggers if one.unknown]
+    if wrong:
+        return Finding(what, "warn", line("; ".join([detail, *wrong]), 400), "eventwright triggers")
+    return Finding(what, "ok", line(detail, 300))
 
 
 def _model(settings: Settings) -> Finding:

@@ -18,7 +18,7 @@ from eventwright.app.commands.telling import plain
 from eventwright.guardrails.redaction import Redaction
 
 #: Libraries that tell about every step they take.
-CHATTY = ("alembic", "asyncio", "httpx", "openai", "uvicorn")
+CHATTY = ("alembic", "asyncio", "httpx", "openai", "recordlinkage", "uvicorn")
 #: Libraries that send somewhere in the background, and say with every batch that nobody is there.
 LAMENTING = ("opentelemetry", "langsmith")
 #: Seconds for which such a library has nothing new to say.

@@ -231,8 +231,12 @@ def _with_json(command: str, option: str, value: Any) -> str:
 
 
 def offered(schema: Mapping[str, Any] | None) -> list[Any]:
-    """The values that a schema allows, if it lists them."""
-    return list((schema or {}).get("enum", []))
+    """The values that a schema allows, if it lists them, or asks for a yes or no alone."""
+    schema = schema or {}
+    wanted = schema.get("required", [])
+    if len(wanted) == 1 and schema.get("properties", {}).get(wanted[0], {}).get("type") == "boolean":
+        return [{wanted[0]: True}, {wanted[0]: False}]
+    return list(schema.get("enum", []))
 
 
 def example_of(schema: Mapping[str, Any] | None, root: Mapping[str, Any] | None = None) -> Any:

@@ -39,7 +39,9 @@ def _on(one: Installed) -> str:
 
 
 def _remarks(name: str, found: Found) -> list[Text]:
-    told = [Text(f"{name}: {len(found.triggers) or 'no'} triggers, {found.waiting} changes wait")]
+    triggers = "1 trigger" if len(found.triggers) == 1 else f"{len(found.triggers) or 'no'} triggers"
+    waiting = "1 change waits" if found.waiting == 1 else f"{found.waiting} changes wait"
+    told = [Text(f"{name}: {triggers}, {waiting}")]
     if found.put_aside:
         words = f"{name}: {found.put_aside} changes are put aside, the first because: {line(found.problems[0])}"
         told.append(Text(words, style="red"))

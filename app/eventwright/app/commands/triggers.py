@@ -74,7 +74,7 @@ def list_triggers(context: typer.Context, as_json: AsJson = False) -> None:
         found: dict[str, Found | EventwrightError] = {}
         for name, url in read_settings().databases.items():
             try:
-                async with _named(name, url) as there:
+                async with triggers_of(name, url) as there:
                     found[name] = await there.look()
             except ConnectionError as error:
                 if not isinstance(error, EventwrightError):
@@ -123,7 +123,7 @@ def install_postgres(
 
     async def work() -> None:
         name, url = _postgres(database)
-        async with _named(name, url) as there:
+        async with triggers_of(name, url) as there:
             plan = await there.install(wanted())
             await _carry_out(there, plan, f"the database {name}", print_only, yes, as_json)
         if not print_only and not as_json:
@@ -189,7 +189,7 @@ def uninstall_postgres(
 
     async def work() -> None:
         name, url = _postgres(database)
-        async with _named(name, url) as there:
+        async with triggers_of(name, url) as there:
             plan = await there.uninstall(table, type)
             await _carry_out(there, plan, f"the database {name}", print_only, yes, as_json)
 
@@ -242,8 +242,8 @@ async def _carry_out(there: Triggers, plan: Plan, where: str, print_only: bool, 
 
 
 @asynccontextmanager
-async def _named(name: str, url: str) -> AsyncIterator[Triggers]:
-    """The triggers of the database of this name."""
+async def triggers_of(name: str, url: str) -> AsyncIterator[Triggers]:
+    """The triggers of the database of this name. Raises BadDatabase, InboxAway."""
     if url.startswith("sqlite"):
         from eventwright.queue.database_changes import sqlite_path
         from eventwright.queue.database_triggers_sqlite import SqliteTriggers

@@ -197,20 +197,22 @@ def faults_of(inputs: Sequence[Input], post: Post, parsing: Callable[[], object]
     except InvalidPayload as error:
         cause = error.__cause__
         if isinstance(cause, ValidationError):
-            names = {each.name for each in inputs}
+            kinds = {each.name: each.kind for each in inputs}
             faults += [
-                _told(found, names) for found in cause.errors(include_url=False, include_input=False)[:MOST_FAULTS]
+                _told(found, kinds) for found in cause.errors(include_url=False, include_input=False)[:MOST_FAULTS]
             ]
         else:
             faults.append(Fault("", str(error)))
     return faults
 
 
-def _told(found: Mapping[str, Any], names: set[str]) -> Fault:
+def _told(found: Mapping[str, Any], kinds: Mapping[str, Kind]) -> Fault:
     at = str(found["loc"][0]) if found["loc"] else ""
     words = _WORDS.get(found["type"])
+    if found["type"] == "string_pattern_mismatch" and kinds.get(at) is Kind.EMAIL:
+        words = "Please write an e-mail address, as in ann@example.org."
     problem = words.format(**found.get("ctx", {})) if words else str(found["msg"]).removeprefix("Value error, ")
-    return Fault(at, problem) if at in names else Fault("", f"{at[:100]}: {problem}" if at else problem)
+    return Fault(at, problem) if at in kinds else Fault("", f"{at[:100]}: {problem}" if at else problem)
 
 
 class Turnstile:

@@ -39,12 +39,13 @@ from eventwright.runs.event import Event
 
 router = APIRouter(tags=["events"])
 
-#: Nothing from elsewhere, no scripts, and no frame around it.
+#: Nothing from elsewhere, no scripts, and no frame around it. A page without any referrer would have its own posts come
+#: from the origin `null`, as a browser sends them, which is nobody's: they would be refused.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; "
     "base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 _FIELDS: dict[str, Any] = {"schema": {"type": "object"}, "example": examples.FORM_FIELDS}
