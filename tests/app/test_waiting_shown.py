@@ -39,7 +39,7 @@ async def test_a_run_that_waits_says_for_what_and_until_when(world: World) -> No
     await pays(world)
     await run.go_on()
     shown = words(run_screen(await run.run(), await run.journal(), [], [], await world.store.now()))
-    assert "came, which it waited for" in shown
+    assert "came, which it waited for: paid " in shown
 
 
 def test_a_workflow_says_which_events_go_on_with_its_runs() -> None:

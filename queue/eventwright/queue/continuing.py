@@ -120,7 +120,7 @@ class Continuing:
             given, note = None, note | {"problem": problem}
         run = None
         if given is not None:
-            run = replace(new_run(workflow, event, await self._store.now()), trace=trace)
+            run = replace(new_run(workflow, event, await self._store.recent_now()), trace=trace)
             note |= {"run": run.id}
         return await self._leave(late, note=note, run=run, workflow=workflow, given=given)
 

@@ -151,7 +151,7 @@ class Intake:
             matching = self._matching(event)
             keys = [keys_of(trigger, event) for _, trigger in matching]
             listening = self._continuing.listening(event)
-        now = await self._store.now()
+        now = await self._store.recent_now()
         runs = tuple(
             replace(new_run(workflow, event, now, serial_key=key), trace=trace, lane=trigger.lane or workflow.lane)
             for (workflow, trigger), (key, _) in zip(matching, keys, strict=True)

@@ -7,7 +7,8 @@ journal and gathered rows with a handful of statements.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -92,7 +93,11 @@ class Batch:
         self._turns = Turns(connection, now)
         self._connection = connection
         self._rows: dict[str, dict[str, Any]] = {}
+        #: Of runs whose rows nobody wants to see, but somebody has a lease of.
+        self._fences: dict[str, int] = {}
         self._dirty: set[str] = set()
+        #: Runs that are stored with this batch: nobody has written about them yet.
+        self._new: set[str] = set()
         self._silenced: set[str] = set()
         self._inserts: dict[sa.Executable, list[dict[str, Any]]] = {}
         self._entries: list[JournalEntry] = []
@@ -104,6 +109,12 @@ class Batch:
         cannot deadlock."""
         run_ids = {run_id for unit in units for run_id in unit.run_ids}
         run_ids |= lock_lines(self._connection, units, self.now) | lock_flows(self._connection, units)
+        leased = {unit.lease.run_id for unit in units if unit.lease is not None}
+        if self.statements.locks_rows:
+            run_ids |= leased  # in the same statement, so that everybody locks runs in one order
+        elif leased := leased - run_ids:
+            found = self._connection.execute(self.statements.fences, {"ids": padded(leased)}).scalar_one()
+            self._fences = dict(json.loads(found))
         if run_ids:
             rows = self._connection.execute(_LOCK_RUNS, {"ids": padded(run_ids)}).mappings()
             self._rows = {row["id"]: dict(row) for row in rows}
@@ -121,6 +132,7 @@ class Batch:
 
     def add_run(self, row: dict[str, Any]) -> None:
         self._rows[row["id"]] = row
+        self._new.add(row["id"])
         self.insert(_INSERT_RUN, row)
 
     def change(self, run_id: str, **columns: Any) -> None:
@@ -176,7 +188,8 @@ class Batch:
 
     def check_fence(self, lease: Lease) -> None:
         """Raise LeaseLost if somebody took the run over since."""
-        current = self._rows[lease.run_id]["fence"] if lease.run_id in self._rows else None
+        row = self._rows.get(lease.run_id)
+        current = self._fences.get(lease.run_id) if row is None else row["fence"]
         if current != lease.fence:
             raise LeaseLost(lease.run_id, lease.fence, current)
 
@@ -210,10 +223,7 @@ class Batch:
         self._inserts.clear()
 
     def _write_journal(self) -> None:
-        run_ids = padded({entry.run_id for entry in self._entries})
-        heads = {
-            row.run_id: (row.seq, row.hash) for row in self._connection.execute(_JOURNAL_HEADS, {"run_ids": run_ids})
-        }
+        heads = self._journal_heads({entry.run_id for entry in self._entries} - self._new)
         rows = []
         for entry in self._entries:
             seq, prev = heads.get(entry.run_id, (0, ""))
@@ -222,6 +232,13 @@ class Batch:
             heads[entry.run_id] = (row["seq"], row["hash"])
             rows.append(row)
         self._connection.execute(_INSERT_JOURNAL, rows)
+
+    def _journal_heads(self, run_ids: Collection[str]) -> dict[str, tuple[int, str]]:
+        """Number and hash of each run's last entry, if it has one."""
+        if not run_ids:
+            return {}
+        found = self._connection.execute(_JOURNAL_HEADS, {"run_ids": padded(run_ids)})
+        return {row.run_id: (row.seq, row.hash) for row in found}
 
 
 def _any_of(column: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[bool]:

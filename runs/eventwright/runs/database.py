@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -32,6 +33,8 @@ READERS = 4
 LOCK_SECONDS = 10.0
 #: Seconds after which a PostgreSQL that does not answer a new connection, or a statement, counts as away.
 CONNECT_SECONDS, STATEMENT_SECONDS = 5.0, 10.0
+#: Seconds for which its time is reckoned from what PostgreSQL said last.
+HEARD_SECONDS = 60.0
 #: Milliseconds after which PostgreSQL undoes a transaction in which nothing happens, whose batch is then tried again.
 #: A process that is frozen, or whose loop is blocked, must not keep locks: its own heartbeats would wait for them.
 LONGEST_SILENCE = 2000
@@ -44,10 +47,21 @@ class Database(ABC):
 
     def __init__(self, clock: Clock | None) -> None:
         self._clock = clock
+        #: What the database last said the time is, and when that was on our own clock, which never jumps.
+        self._heard: tuple[datetime, float] | None = None
 
     async def time(self) -> datetime:
         """The database's time."""
         return await self.read(self.now)
+
+    async def recent_time(self) -> datetime:
+        """The database's time, reckoned from when it was last heard. It is behind by what the answer took, then."""
+        if self._clock is not None:
+            return self._clock()
+        if self._heard is None or time.monotonic() - self._heard[1] > HEARD_SECONDS:
+            return self.told(await self.time())
+        said, at = self._heard
+        return said + timedelta(seconds=time.monotonic() - at)
 
     @abstractmethod
     async def read(self, work: Work[Answer]) -> Answer:
@@ -67,12 +81,13 @@ class Database(ABC):
             return self._clock()
         if self.dialect == "sqlite":
             return datetime.now(UTC)
-        time: datetime = connection.execute(_CLOCK).scalar_one()
-        return time.astimezone(UTC)
+        now: datetime = connection.execute(_CLOCK).scalar_one()
+        return now.astimezone(UTC)
 
-    def told(self, time: datetime) -> datetime:
-        """The time that a statement of the database's brought along, as its clock has it here."""
-        return time if self._clock is None else self._clock()
+    def told(self, now: datetime) -> datetime:
+        """The time that a statement brought along; a clock that replaces the database's has the last word."""
+        self._heard = now, time.monotonic()
+        return now if self._clock is None else self._clock()
 
 
 _CLOCK = sa.select(sa.func.clock_timestamp())
@@ -131,6 +146,8 @@ class _Sqlite(Database):
 
     async def time(self) -> datetime:
         return datetime.now(UTC) if self._clock is None else self._clock()
+
+    recent_time = time
 
     async def read(self, work: Work[Answer]) -> Answer:
         return await asyncio.get_running_loop().run_in_executor(self._readers, _on_connection, self._reading, work)

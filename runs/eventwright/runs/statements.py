@@ -16,6 +16,13 @@ class Statements:
 
     def __init__(self, dialect: str) -> None:
         self._insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+        #: Whether a row can be locked; SQLite locks all that there is.
+        self.locks_rows = dialect != "sqlite"
+        #: SQLite's answer is one row, as JSON: its driver gives the interpreter away for each row that it reads.
+        run = schema.runs.c
+        self.fences = sa.select(sa.func.json_group_array(sa.func.json_array(run.id, run.fence))).where(
+            run.id.in_(sa.bindparam("ids", expanding=True))
+        )
         #: Answers with the uids of the events that were new.
         self.event = self._insert(schema.events).on_conflict_do_nothing().returning(schema.events.c.uid)
         self.effect = self._upsert(schema.effects, keep=_OF_AN_EFFECT)

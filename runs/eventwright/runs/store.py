@@ -112,10 +112,7 @@ class Store:
 
     def transaction(self, lease: Lease | None = None) -> Transaction:
         """A transaction to be posted by hand (`committer.post(tx.unit)`), for writes nobody waits for."""
-        unit = Unit(lease=lease)
-        if lease is not None:
-            unit.run_ids.add(lease.run_id)
-        return Transaction(unit)
+        return Transaction(Unit(lease=lease))
 
     async def read(self, work: Work[Answer]) -> Answer:
         """The answer of `work`, which reads on a connection. Raises StoreUnavailable."""
@@ -130,6 +127,11 @@ class Store:
         """The database's time."""
         with _away_as_ours():
             return await self._database.time()
+
+    async def recent_now(self) -> datetime:
+        """About the database's time, as a rule without asking for it: never ahead of it, and behind by milliseconds."""
+        with _away_as_ours():
+            return await self._database.recent_time()
 
     async def ping(self) -> None:
         """Raises StoreUnavailable if the database does not answer, or took no write a moment ago."""
@@ -364,15 +366,15 @@ class Store:
 
         With `lane`, only those of it.
         """
-        now = await self.now()
         column = schema.wakeups.c.sent_at if sent else schema.wakeups.c.created_at
         query = (
             sa.select(schema.wakeups)
             .where(schema.wakeups.c.sent_at.is_not(None) if sent else schema.wakeups.c.sent_at.is_(None))
-            .where(column <= now - older_than)
             .order_by(column)
             .limit(limit)
         )
+        if older_than:
+            query = query.where(column <= await self.now() - older_than)
         if lane is not None:
             query = query.where(schema.wakeups.c.lane == lane)
         return [rows.wakeup_of(row) for row in await self.rows_of(query)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from eventwright.app.commands import telling
+from eventwright.app.commands.timeline import timeline
 from eventwright.app.simulate import simulate
 
 
@@ -42,7 +42,7 @@ def test_what_is_used_of_each_budget_is_listed_page_by_page(shell: Any, json_lin
 
 async def test_the_record_of_a_run_tells_what_was_reserved(cli_shop: Any) -> None:
     async with simulate(cli_shop.gifts, {"customer": "Ann", "amount": "5"}) as run:
-        told = [moment.text for moment in telling.timeline(await run.journal())]
+        told = [moment.text for moment in timeline(await run.journal())]
         picture = (await run.timeline()).svg
     assert "reserves 1 of all runs · gifts / refund · cli_shop.pay calls · customer=Ann" in told
     assert "all runs" not in picture

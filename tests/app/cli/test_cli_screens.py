@@ -15,6 +15,7 @@ from rich.console import Console
 from eventwright.app.commands import telling
 from eventwright.app.commands.page import page
 from eventwright.app.commands.screens import review_screen
+from eventwright.app.commands.timeline import timeline
 from eventwright.app.simulate import simulate
 from eventwright.runs.records import DecisionType, Review, ReviewKind
 
@@ -29,6 +30,13 @@ def review(**fields: Any) -> Review:
     asked = {"id": "rev_0001", "run_id": "run_0001", "workflow": "w", "node": "n", "kind": ReviewKind.QUESTION}
     everything = tuple(DecisionType)
     return Review(**{**asked, "question": "?", "allowed": everything, "digest": "d", **fields})
+
+
+def shown_review(asked: Review) -> str:
+    console = Console(width=800)
+    with console.capture() as shown:
+        console.print(review_screen(asked, datetime.now(UTC)))
+    return shown.get()
 
 
 def test_the_help_is_there_without_a_word_about_langgraph() -> None:
@@ -83,10 +91,7 @@ def test_an_answer_is_proposed_in_the_shape_that_is_wanted(schema: Any, example:
 
 def test_whoever_is_asked_whether_something_happened_is_shown_that_no_is_an_answer_too() -> None:
     schema = {"type": "object", "properties": {"happened": {"type": "boolean"}}, "required": ["happened"]}
-    console = Console(width=200)
-    with console.capture() as shown:
-        console.print(review_screen(review(response_schema=schema), datetime.now(UTC)))
-    assert '{"happened": true}, {"happened": false}' in shown.get()
+    assert '{"happened": true}, {"happened": false}' in shown_review(review(response_schema=schema))
 
 
 def test_a_proposed_command_survives_the_shell() -> None:
@@ -98,6 +103,12 @@ def test_a_proposed_command_survives_the_shell() -> None:
 def test_a_command_with_a_long_answer_takes_it_from_a_file() -> None:
     command = telling.answers(review(arguments={"text": "x" * 1000}))[DecisionType.EDIT]
     assert command.endswith("--arguments @answer.json")
+
+
+def test_whoever_has_to_write_a_file_for_an_answer_is_shown_what_belongs_into_it() -> None:
+    schema = {"type": "object", "properties": {f"field_{n}": {"type": "string"} for n in range(20)}}
+    assert '"field_19": "…"' in shown_review(review(response_schema=schema))
+    assert "answer.json" not in shown_review(review(response_schema={"type": "string"}))
 
 
 @pytest.mark.parametrize(
@@ -123,8 +134,9 @@ def test_times_are_told_as_one_would_say_them() -> None:
 async def test_a_timeline_tells_who_did_what_with_what(cli_shop: Any) -> None:
     async with simulate(cli_shop.orders, {"customer": "Ann", "amount": "80.00"}) as run:
         await run.edit({"customer": "Ann", "amount": "60.00"}, by="ann")
-        told = [moment.text for moment in telling.timeline(await run.journal())]
+        told = [moment.text for moment in timeline(await run.journal())]
     assert told[0].startswith("event order.returned")
     assert "ann: edit" in "\n".join(told)
     assert 'cli_shop.pay(customer="Ann", amount="60.00") → 60.00 to Ann' in "\n".join(told)
     assert told[-1] == "completed: edited"
+    assert "reserves" not in "\n".join(told), "what a run counts for itself concerns nobody"

@@ -9,7 +9,7 @@ from langgraph.graph import START, StateGraph
 from rich.console import Console
 
 from eventwright.app.commands.screens import run_screen
-from eventwright.app.commands.telling import timeline
+from eventwright.app.commands.timeline import timeline
 from eventwright.app.commands.workflow_screens import workflow_screen
 from eventwright.app.simulate import simulator
 from eventwright.graphs.workflow import On, Workflow

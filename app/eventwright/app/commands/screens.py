@@ -13,11 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from eventwright.app.commands.telling import (
-    Tone,
+    ANSWER,
     answers,
     call,
     clock,
     compact,
+    decision_line,
     expired,
     line,
     next_commands,
@@ -25,12 +26,13 @@ from eventwright.app.commands.telling import (
     people,
     plain,
     result,
+    shape,
     short,
-    timeline,
     waits,
     when,
     why,
 )
+from eventwright.app.commands.timeline import Tone, timeline
 from eventwright.guardrails.concerns import concerns
 from eventwright.runs.records import (
     DecisionType,
@@ -319,6 +321,8 @@ def _about(review: Review, now: datetime) -> Iterable[tuple[str, RenderableType]
     choices = offered(review.response_schema)
     if choices:
         yield "answers", Text(", ".join(compact(choice) for choice in choices))
+    if example := shape(review):
+        yield ANSWER, Text(example)
     if review.deadline is not None:
         default = (review.default or {}).get("type", "the run fails")
         yield "deadline", Text(f"{clock(review.deadline)} ({when(review.deadline, now)}), then: {line(default)}")
@@ -344,16 +348,6 @@ def _deciders(review: Review, agreed: Sequence[str]) -> Iterable[tuple[str, Rend
     for label, names in (("in the role", review.roles), ("may not", review.barred)):
         if names:
             yield label, Text(line(", ".join(names)))
-
-
-def decision_line(review: Review, now: datetime) -> str:
-    """Who decided, what and when."""
-    decision = review.decision
-    if decision is None:
-        return f"{review.state}: {review.state.meaning}"
-    comment = f": {line(decision.comment)}" if decision.comment else ""
-    unproven = "" if decision.verified else " (name not verified)"
-    return f"{line(decision.by)}{unproven} said {decision.type} {when(decision.at, now)}{comment}"
 
 
 # -- events ----------------------------------------------------------------------------------------------------------

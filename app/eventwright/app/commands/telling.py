@@ -1,4 +1,4 @@
-"""Runs, reviews and journals in an operator's words. Plain values in, plain text out: every screen says it alike."""
+"""Runs and reviews in an operator's words. Plain values in, plain text out: every screen says it alike."""
 
 from __future__ import annotations
 
@@ -6,38 +6,23 @@ import json
 import shlex
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 from eventwright.guardrails.text import mark
-from eventwright.runs.records import DecisionType, JournalEntry, JournalKind, Review, ReviewState, Run
+from eventwright.runs.records import DecisionType, Review, ReviewState, Run
 from eventwright.runs.states import Reason, RunState
 
 if TYPE_CHECKING:
     from eventwright.runs.waits import WaitingFor
 
-Tone = Literal["plain", "quiet", "good", "bad", "ask"]
-
 #: How many of an id's last characters name it on a screen; every command takes them back.
 SHORT = 8
 #: A proposed command longer than this has its JSON in a file.
 LONGEST_COMMAND = 160
+ANSWER = "answer.json"
 #: Categories of letters that steer a terminal, and are left when the hidden ones are marked.
 _HARMFUL = frozenset({"Cc", "Cs", "Zl", "Zp"})
-#: What becomes of a call's share of a budget, as the journal calls it and as an operator reads it.
-_SHARES = {"reserved": "reserves", "spent": "used after all", "given_back": "gives back"}
-_SETTLED = (JournalKind.EFFECT_DONE, JournalKind.EFFECT_FAILED, JournalKind.EFFECT_IN_DOUBT)
-
-
-@dataclass(frozen=True)
-class Moment:
-    """One line of a timeline: when, where and by whom something happened, and what."""
-
-    at: datetime | None
-    node: str | None
-    text: str
-    tone: Tone = "plain"
 
 
 # -- text ------------------------------------------------------------------------------------------------------------
@@ -89,12 +74,13 @@ def result(value: Any, longest: int = 0) -> str:
     """What a call brought back; of a model's answer what it says and how sure it is."""
     if value is None:
         return ""
-    if _is_judgement(value):
+    if is_judgement(value):
         return f"{compact(value['value'], longest)}, {value['confidence']:.0%} sure"
     return compact(value, longest)
 
 
-def _is_judgement(value: Any) -> bool:
+def is_judgement(value: Any) -> bool:
+    """Whether a model's answer is in it, with how sure it was."""
     known = isinstance(value, Mapping) and {"value", "confidence", "model"} <= value.keys()
     return known and isinstance(value["confidence"], float | int)
 
@@ -189,7 +175,7 @@ def next_commands(run: Run, asked: Sequence[Review] = ()) -> list[str]:
         case RunState.COMPLETED | RunState.CANCELLED:
             return []
         case _:
-            return [f"eventwright run {short(run.id)}", f"eventwright cancel {short(run.id)}"]
+            return ["eventwright runs --watch", f"eventwright cancel {short(run.id)}"]
 
 
 # -- reviews ---------------------------------------------------------------------------------------------------------
@@ -206,6 +192,16 @@ def people(review: Review, agreed: Sequence[str]) -> str:
     """How many of the people who must agree have done so, and who: `1 of 2 people (ann)`."""
     names = f" ({line(', '.join(agreed))})" if agreed else ""
     return f"{len(agreed)} of {review.people} people have agreed{names}"
+
+
+def decision_line(review: Review, now: datetime) -> str:
+    """Who decided, what and when."""
+    decision = review.decision
+    if decision is None:
+        return f"{review.state}: {review.state.meaning}"
+    comment = f": {line(decision.comment)}" if decision.comment else ""
+    unproven = "" if decision.verified else " (name not verified)"
+    return f"{line(decision.by)}{unproven} said {decision.type} {when(decision.at, now)}{comment}"
 
 
 def _answer(review: Review, answer: DecisionType) -> str:
@@ -227,7 +223,13 @@ def _with_json(command: str, option: str, value: Any) -> str:
     whole = f"{command} {option} {shlex.quote(text)}"
     # A mark for what is hidden is no part of an answer, and must not be copied into one.
     fits = len(whole) <= LONGEST_COMMAND and "\n" not in whole and plain(text) == text
-    return whole if fits else f"{command} {option} @answer.json"
+    return whole if fits else f"{command} {option} @{ANSWER}"
+
+
+def shape(review: Review) -> str:
+    """What is to be written into the file of a response that is too long for a command; empty for a short one."""
+    in_a_file = answers(review).get(DecisionType.RESPOND, "").endswith(f"@{ANSWER}")
+    return compact(example_of(review.response_schema), 1000) if in_a_file else ""
 
 
 def offered(schema: Mapping[str, Any] | None) -> list[Any]:
@@ -267,116 +269,3 @@ def example_of(schema: Mapping[str, Any] | None, root: Mapping[str, Any] | None 
             return []
         case _:
             return "…"
-
-
-# -- the journal -----------------------------------------------------------------------------------------------------
-
-
-def timeline(journal: Sequence[JournalEntry]) -> Iterator[Moment]:
-    """The journal as an operator reads it: without what is said again by the next line."""
-    settled = {_call_of(entry) for entry in journal if entry.kind in _SETTLED}
-    begun = {_call_of(entry): entry.data for entry in journal if entry.kind is JournalKind.EFFECT_INTENDED}
-    for entry in journal:
-        match entry.kind:
-            case JournalKind.TRANSITION:
-                text, tone = _transition(entry)
-                yield Moment(entry.at, entry.node or entry.data.get("node"), text, tone)
-            case JournalKind.VERDICT:
-                for stage in entry.data.get("stages", []):
-                    if stage.get("verdict") == "deny":
-                        refused = f"the gate denied {line(entry.data.get('tool'))}: {line(stage.get('reason'))}"
-                        yield Moment(entry.at, entry.node, refused, "bad")
-            case JournalKind.EFFECT_INTENDED:
-                if _call_of(entry) not in settled:
-                    yield Moment(entry.at, entry.node, f"begins {_called(entry.data)}")
-            case JournalKind.EFFECT_DONE:
-                text, tone = _done({"arguments": begun.get(_call_of(entry), {}).get("arguments")} | entry.data)
-                yield Moment(entry.at, entry.node, text, tone)
-            case _:
-                text, tone = _told(entry)
-                yield Moment(entry.at, entry.node, text, tone)
-
-
-def _call_of(entry: JournalEntry) -> tuple[Any, Any]:
-    return entry.data.get("effect"), entry.data.get("attempt")
-
-
-def _called(data: Mapping[str, Any]) -> str:
-    return call(data.get("tool"), data.get("arguments"), 120)
-
-
-def _done(data: Mapping[str, Any]) -> tuple[str, Tone]:
-    if _is_judgement(data.get("result")):
-        return f"{line(data['result']['model'])} answers {result(data['result'], 80)}", "plain"
-    nothing = "nothing" if data.get("class") == "read" else "done"
-    said = line(data["error"]) if data.get("error") else result(data.get("result"), 100) or nothing
-    return f"{_called(data)} → {said}", "plain" if data.get("class") == "read" else "good"
-
-
-def _transition(entry: JournalEntry) -> tuple[str, Tone]:
-    data, by = entry.data, line(entry.actor)
-    origin = data.get("from")
-    match data.get("to"):
-        case "received" if origin is None:
-            sender = f", sent by {line(data['principal'])}" if data.get("principal") else ""
-            told = f"event {line(data.get('type'))} {line(data.get('event'))} from {line(data.get('source'))}{sender}"
-            return told, "plain"
-        case "received" if "replay" in data:
-            return f"{by} replays it {line(data['replay'])}", "plain"
-        case "received" if "lane" in data:
-            return f"handed over to lane {line(data['lane'])} by {by}", "quiet"
-        case "received":
-            return f"handed back by {by}", "quiet"
-        case "processing":
-            return f"taken {_from_whom(data)} by {by}", "quiet"
-        case "pending_approval":
-            meanwhile = f", and goes on in lane {line(data['lane'])} meanwhile" if "lane" in data else ""
-            return f"rests until a person has decided{meanwhile}", "quiet"
-        case "waiting":
-            why = f": {line(data['error'])}" if data.get("error") else ""
-            things = [awaited(one["types"], one["key"], one["until"]) for one in data.get("waiting_for", ())]
-            until = f" until {line(data['due_at'])}" if "due_at" in data else ""
-            return f"waits{until}{' for ' if things else ''}{'; '.join(things)}{why}", "quiet"
-        case "retrying":
-            return f"will be tried again: {line(data.get('error'))}", "bad"
-        case "failed":
-            return f"failed ({line(data.get('reason'))}): {line(data.get('error'))}", "bad"
-        case "completed":
-            return f"completed: {line(data.get('outcome'))}", "good"
-        case "cancelled":
-            return f"cancelled by {by}", "plain"
-        case other:
-            return f"{line(origin)} → {line(other)}", "plain"
-
-
-def _from_whom(data: Mapping[str, Any]) -> str:
-    if not data.get("taken_over"):
-        return "up"
-    return "over from a worker that had to stop" if data.get("crashes") == 0 else "over from a dead worker"
-
-
-def _told(entry: JournalEntry) -> tuple[str, Tone]:
-    data, by = entry.data, line(entry.actor)
-    match entry.kind:
-        case JournalKind.EFFECT_FAILED:
-            return f"{line(data.get('tool'))} failed: {line(data.get('error'))}", "bad"
-        case JournalKind.EFFECT_IN_DOUBT:
-            return f"nobody knows whether {line(data.get('tool'))} happened: {line(data.get('error'))}", "bad"
-        case JournalKind.REVIEW_OPENED:
-            return f"asks {short(str(data.get('review')))}: {line(data.get('question'))}", "ask"
-        case JournalKind.DECISION:
-            comment = f" – {line(data['comment'])}" if data.get("comment") else ""
-            given = next((data[name] for name in ("arguments", "response") if data.get(name) is not None), None)
-            said = f" {compact(given, 80)}" if given is not None else ""
-            return f"{by}: {line(data.get('type'))}{said}{comment}", "ask"
-        case JournalKind.BUDGET:
-            told = [
-                f"{words} {line(share.get('amount'))} of {line(share.get('budget'))}"
-                for what, words in _SHARES.items()
-                for share in data.get(what, [])
-            ]
-            return "; ".join(told), "quiet"
-        case _:
-            rest = {name: value for name, value in data.items() if name != "text"}
-            words = [line(data["text"])] if data.get("text") else []
-            return f"{' '.join([*words, compact(rest, 120)] if rest else words)} ({by})", "plain"

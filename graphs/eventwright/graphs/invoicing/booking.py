@@ -61,10 +61,11 @@ def booking_of(
         owed=to_cents(invoice.owed).quantize(Decimal("0.01")),
         currency=invoice.currency or "",
         sums=Sums(
-            net=sign * (totals.without_vat or _NOTHING),
-            vat=sign * (vat or _NOTHING),
-            prepaid=sign * (totals.prepaid or _NOTHING),
-            rounding=sign * (totals.rounding or _NOTHING),
+            # Nothing has no sign.
+            net=sign * totals.without_vat if totals.without_vat else _NOTHING,
+            vat=sign * vat if vat else _NOTHING,
+            prepaid=sign * totals.prepaid if totals.prepaid else _NOTHING,
+            rounding=sign * totals.rounding if totals.rounding else _NOTHING,
         ),
         lines_key=lines_key((line.amount, line.quantity) for line in invoice.lines),
         period=period,
