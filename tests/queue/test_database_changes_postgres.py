@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import asyncpg
 import pytest
+import sqlalchemy as sa
 from tests.conftest import PostgresServer
+from tests.loopback import on_loopback
 from tests.queue.shops import ORDERS, PostgresShop, drained, engine_on, events, new_order, told
 
 from eventwright.queue import database_changes_postgres
-from eventwright.queue.database_changes import Drain, postgres_address
+from eventwright.queue.database_changes import PAUSE, Drain, open_inbox, postgres_address
 from eventwright.queue.database_triggers import BadTrigger, Wanted
 from eventwright.runs.store import Store
+
+#: What PostgreSQL says when a connection is made, and to everybody when it has to begin anew.
+READY = b"Z\x00\x00\x00\x05I"
+FATAL = b"SFATAL\0VFATAL\0C57P02\0Mterminating connection because of crash of another server process\0\0"
+CRASH = b"E" + (len(FATAL) + 4).to_bytes(4, "big") + FATAL
 
 
 @pytest.fixture
@@ -41,13 +48,13 @@ async def store(sqlite_url: str) -> AsyncIterator[Store]:
 async def listening(store: Store, shop: PostgresShop) -> AsyncIterator[None]:
     """A worker at the inbox, whose sweep never comes. It listens when this begins."""
     stopping = asyncio.Event()
-    task = asyncio.create_task(Drain(engine_on(store), shop.inbox()).run(stopping))
-    try:
-        await until(lambda: listeners(shop))
-        yield
-    finally:
-        stopping.set()
-        await task
+    async with asyncio.TaskGroup() as tasks:  # one that ends before it is told to ends the test
+        tasks.create_task(Drain(engine_on(store), shop.inbox()).run(stopping))
+        try:
+            await until(lambda: listeners(shop))
+            yield
+        finally:
+            stopping.set()
 
 
 async def until(holds: Callable[[], Awaitable[object]]) -> None:
@@ -100,6 +107,24 @@ class TestAListener:
                 pass
             await shop.run("INSERT INTO orders VALUES (1, 'new', NULL)")
             await until(lambda: _has(store, 1))
+
+    async def test_of_a_server_that_crashes_while_the_connection_is_made_tries_it_again(
+        self, shop_url: str, store: Store, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The driver has words of its own for that, which are those of no error of the server."""
+        parsed = sa.make_url(shop_url)
+
+        async def crash(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            answers, questions = await asyncio.open_unix_connection(f"{parsed.query['host']}/.s.PGSQL.5432")
+            with closing(questions):
+                questions.write(await reader.read(65536))
+                writer.write((await answers.readuntil(READY)) + CRASH)
+                await writer.drain()
+
+        async with on_loopback(crash) as port:
+            inbox = open_inbox("shop", f"postgresql://postgres@127.0.0.1:{port}/{parsed.database}?sslmode=disable")
+            assert await Drain(engine_on(store), inbox).once() == PAUSE
+        assert "'shop' does not give its changes" in caplog.text
 
     async def test_that_freezes_with_the_inbox_in_its_hands_is_let_go_of_and_another_goes_on(
         self, shop: PostgresShop, store: Store, monkeypatch: pytest.MonkeyPatch

@@ -273,8 +273,8 @@ async def test_a_message_that_comes_while_another_one_is_read_does_not_wait_for_
             return await super().receive(event, *args, **more)
 
     engine = Interrupted(store, Workflows([inbox()]), Runner(store, Resources()), worker=new_id("worker"))
+    await imap.deliver(letter("first"))
     async with reading(MailSource(engine, Address.from_url(imap.url), poll=3600)):
-        await imap.deliver(letter("first"))
         assert len(await until(store, 2)) == 2
 
 

@@ -20,7 +20,7 @@ CONNECT_SECONDS, STATEMENT_SECONDS = 5.0, 10.0
 LONGEST_SILENCE = 30
 
 #: What the driver raises when the server is away, or does not do what was asked.
-AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 
 _ANY = "SELECT EXISTS (SELECT FROM eventwright_inbox WHERE problem IS NULL)"
 # Held by a transaction, so nobody can keep it for longer than the server lets a transaction rest.

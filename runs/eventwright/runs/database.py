@@ -234,11 +234,12 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         ConnectionError: it was lost while it was being made.
     """
     from asyncpg import InterfaceError as DriverError
+    from asyncpg import InternalClientError
 
     async with AsyncExitStack() as stack:
         try:
             connection = await stack.enter_async_context(engine.connect())
-        except DriverError as error:
+        except (DriverError, InternalClientError) as error:
             # SQLAlchemy, which readies a connection for itself, lets pass what the driver says then.
             raise ConnectionError(f"the connection was lost while it was being made: {error}") from error
         yield connection
