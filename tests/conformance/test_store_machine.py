@@ -233,7 +233,7 @@ def test_the_store_answers_like_its_model_on_sqlite(sqlite_url: str) -> None:
 
 @pytest.mark.timeout(600)
 def test_the_store_answers_like_its_model_on_postgresql(postgres_url: str) -> None:
-    play(postgres_url, examples=5, steps=30)
+    play(postgres_url, examples=3, steps=30)
 
 
 @pytest.mark.soak

@@ -147,6 +147,7 @@ class TestTheLineToRedis:
     def soon_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(wakeups, "ANSWER_SECONDS", 1.0)
 
+    @pytest.mark.soak
     async def test_may_be_cut_again_and_again(self, service: Any, to_redis: Line) -> None:
         async with to_redis() as (proxy, url), service.working(redis_url=url, **service.brisk) as app:
             ids: list[str] = []

@@ -188,6 +188,7 @@ class TestAWorkerThatIsEnded:
         assert service.ledger("doze") == dict.fromkeys(ids, 3), "no node ran twice"
 
 
+@pytest.mark.soak
 class TestManyAtOnce:
     @ON_SQLITE
     async def test_one_worker_attends_to_two_hundred_runs_at_once_and_rq_info_shows_it(

@@ -44,6 +44,7 @@ def test_the_worker_says_which_node_it_was_and_ends(shell: Any) -> None:
     assert "blocked its worker" in shell("run", run_id, **STALLING).out
 
 
+@pytest.mark.soak
 def test_a_synchronous_node_that_does_not_end_does_not_keep_a_worker_that_was_told_to(shell: Any) -> None:
     run_id = send(shell, "slow")
     worker = shell.start("worker", **STALLING, EVENTWRIGHT_DRAIN_SECONDS="0.5")
