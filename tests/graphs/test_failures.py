@@ -186,7 +186,7 @@ class TestAFailure:
 
     async def test_of_an_asynchronous_node_may_be_its_timeout_and_that_is_retried(self, world: World) -> None:
         world.provider.troubles = [Trouble()]
-        policy = Policy(tools=[look], timeout=0.1, retries=1)
+        policy = Policy(tools=[look], timeout=1.0, retries=1)
         run = await world.start(job(chain(node=looks), {"node": policy}))
         done = await run.run()
         assert (done.state, done.attempts) == (RunState.COMPLETED, 2)
@@ -229,9 +229,9 @@ class TestAFailure:
             return {"log": [await post("letter")]}
 
         if comes_back:
-            asyncio.get_running_loop().call_later(0.3, world.provider.go.set)
+            asyncio.get_running_loop().call_later(1.5, world.provider.go.set)
         world.provider.troubles = [Trouble()]
-        run = await world.start(job(chain(node=posts), {"node": Policy(tools=[post], timeout=0.1, retries=1)}))
+        run = await world.start(job(chain(node=posts), {"node": Policy(tools=[post], timeout=1.0, retries=1)}))
         if not comes_back:
             assert (await the_review(run)).kind is ReviewKind.IN_DOUBT
             await run.respond({"happened": False})

@@ -143,7 +143,7 @@ async def test_a_timeout_of_the_node_leaves_no_answer_and_no_open_question(world
     async def node(state: Any) -> dict[str, Any]:
         return {"log": [(await model.ainvoke("how much?")).content]}
 
-    run = await world.start(job(chain(node=node), {"node": Policy(timeout=0.1, retries=1)}))
+    run = await world.start(job(chain(node=node), {"node": Policy(timeout=1.0, retries=1)}))
     assert ended(await run.run()) == (RunState.COMPLETED, Outcome.AUTO)
     assert (await run.values())["log"] == ["5"]
 

@@ -154,7 +154,7 @@ class TestWhatIsMadeAnew:
                 return {"log": ["not paid"]}
 
         world.provider.troubles = [Trouble(NotDone("busy"))]
-        run = await world.start(one(node, retries=1, timeout=0.2))
+        run = await world.start(one(node, retries=1, timeout=1.0))
         assert (await run.values())["log"] == ["pay 5 ann"]
 
     @pytest.mark.parametrize("from_start", [False, True])
