@@ -10,12 +10,20 @@ import pytest
 from tests.journeys.discounts_world import Sales, open_sales
 from tests.journeys.invoice_world import Office, open_office
 from tests.journeys.support_world import Outside
+from tests.outside import World, a_world
 from tests.tools.signature_provider import TOKEN, SignatureProvider, signature_provider
 
 from eventwright.tools.crm import Crm
 from eventwright.tools.payments import PaymentLedger
 from eventwright.tools.signatures import HttpSignatures
 from eventwright.tools.smtp_server import local_smtp
+
+
+@pytest.fixture
+async def world(database_url: str) -> AsyncIterator[World]:
+    """A store, a clock, a provider and a process, on each of the two databases."""
+    async with a_world(database_url) as world:
+        yield world
 
 
 @pytest.fixture

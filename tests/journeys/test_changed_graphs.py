@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ from tests.letters import (
     usual,
     workflow,
 )
-from tests.outside import World, a_world, chain, ended, job, pay, post
+from tests.outside import World, chain, ended, job, pay, post
 
 from eventwright.graphs.comparing import ChangeKind, Touch
 from eventwright.graphs.workflow import Workflow
@@ -34,13 +33,6 @@ from eventwright.queue.migration import BadMigration
 from eventwright.runs.records import ReviewState
 from eventwright.runs.states import Outcome, RunState
 from eventwright.runs.structures import kept_graph
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    async with a_world(database_url) as world:
-        yield world
-
 
 #: What a deploy changes while a run waits at `asks`; and of what stops it, the words. None if it goes on.
 DEPLOYS: dict[str, tuple[Workflow, Workflow, str | None]] = {

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from langgraph.types import interrupt
-from tests.outside import World, a_world, chain, ended, job, pay, post, says, the_review
+from tests.outside import World, chain, ended, job, pay, post, says, the_review
 
 from eventwright.app.simulate import Simulation
 from eventwright.graphs.runner import Stop
@@ -20,12 +19,6 @@ from eventwright.queue.migration import BadMigration, Move
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.records import JournalKind, Review, ReviewState
 from eventwright.runs.states import Outcome, Reason, RunState
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    async with a_world(database_url) as world:
-        yield world
 
 
 async def pays(state: Any) -> dict[str, Any]:

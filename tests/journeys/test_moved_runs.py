@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
@@ -25,7 +24,7 @@ from tests.letters import (
     usual,
     workflow,
 )
-from tests.outside import World, a_world, chain, ended, job, pay, post, the_review
+from tests.outside import World, chain, ended, job, pay, post, the_review
 
 from eventwright.graphs.judgement import classify
 from eventwright.graphs.mapping import StateMapping
@@ -35,12 +34,6 @@ from eventwright.guardrails.rules import above, always
 from eventwright.queue.migration import BadMigration, Move
 from eventwright.runs.records import JournalKind, ReviewKind
 from eventwright.runs.states import Outcome, RunState
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    async with a_world(database_url) as world:
-        yield world
 
 
 def approving(**more: Any) -> Workflow:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
-import pytest
-from tests.outside import Trouble, World, a_world, chain, ended, job, look, post
+from tests.outside import Trouble, World, chain, ended, job, look, post
 
 from eventwright.graphs.runner import Runner
 from eventwright.graphs.workflow import Workflows
@@ -17,12 +15,6 @@ from eventwright.queue.settle import MOST_IDLE
 from eventwright.runs.claims import MOST_CRASHES
 from eventwright.runs.records import JournalEntry, JournalKind
 from eventwright.runs.states import Outcome, Reason, RunState
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    async with a_world(database_url) as world:
-        yield world
 
 
 async def first(state: Any) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from langgraph.types import interrupt
-from tests.outside import Trouble, World, a_world, chain, ended, job, pay, post, says, the_review
+from tests.outside import Trouble, World, chain, ended, job, pay, post, says, the_review
 
 from eventwright.app.simulate import Simulation
 from eventwright.graphs.runner import Stop
@@ -23,12 +22,6 @@ from eventwright.runs.errors import IllegalMove, UnknownReview, UnknownRun
 from eventwright.runs.records import JournalKind, ReviewState
 from eventwright.runs.states import Outcome, Reason, RunState
 from eventwright.tools.contract import NotDone
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    async with a_world(database_url) as world:
-        yield world
 
 
 async def first(state: Any) -> dict[str, Any]:

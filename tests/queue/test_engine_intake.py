@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any, Self
 
 import pytest
 from pydantic import BaseModel, model_validator
-from tests.outside import World, a_world, chain, job
+from tests.outside import World, chain, job
 
 from eventwright.graphs.workflow import BadWorkflow, InvalidPayload, On, UnknownPayloadVersion, Workflows
 from eventwright.queue.intake import EventConflict, EventRefused
@@ -16,12 +15,6 @@ from eventwright.runs.errors import UnknownEvent
 from eventwright.runs.event import Event
 from eventwright.runs.records import EventState
 from eventwright.runs.states import RunState
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    async with a_world(database_url) as world:
-        yield world
 
 
 class Order(BaseModel):

@@ -20,6 +20,7 @@ from rq import Queue, SimpleWorker
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from tests.loopback import on_loopback
+from tests.queue.carrier import eventually, serving
 
 from eventwright.queue.jobs import WAKE, ForeignJob, WakeUpJob, wake
 from eventwright.queue.wakeups import Bell, lane_queue
@@ -89,7 +90,7 @@ def attacks(flag: Path) -> dict[str, dict[str, Any]]:
 
 
 async def test_no_attack_runs_and_the_next_wake_up_is_served(
-    redis: Redis, redis_url: str, bell: Bell, flag: Path, serving: Any, eventually: Any
+    redis: Redis, redis_url: str, bell: Bell, flag: Path
 ) -> None:
     ids = {name: forge(redis, fields) for name, fields in attacks(flag).items()}
     await bell.ring([(str(uuid.uuid4()), "run-good", "default")])
@@ -122,7 +123,7 @@ async def test_no_attack_runs_and_the_next_wake_up_is_served(
     ],
 )
 async def test_a_job_that_cannot_be_read_is_removed_and_the_next_one_is_served(
-    redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any, fields: dict[str, Any], job_id: str | bytes
+    redis: Redis, redis_url: str, bell: Bell, fields: dict[str, Any], job_id: str | bytes
 ) -> None:
     forge(redis, fields, job_id)
     await bell.ring([(str(uuid.uuid4()), "run-good", "default")])
@@ -138,9 +139,7 @@ async def test_a_job_that_cannot_be_read_is_removed_and_the_next_one_is_served(
     assert list(redis.scan_iter("rq:job:*")) == []
 
 
-async def test_a_key_of_the_wrong_kind_stops_no_worker(
-    redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any
-) -> None:
+async def test_a_key_of_the_wrong_kind_stops_no_worker(redis: Redis, redis_url: str, bell: Bell) -> None:
     redis.set("rq:job:string", "not a hash")
     redis.rpush(QUEUE, "string")
     await bell.ring([(str(uuid.uuid4()), "run-good", "default")])
@@ -155,7 +154,7 @@ async def test_a_key_of_the_wrong_kind_stops_no_worker(
     assert not redis.exists("rq:job:string")
 
 
-async def test_a_webhook_in_a_job_is_never_called(redis: Redis, redis_url: str, serving: Any, eventually: Any) -> None:
+async def test_a_webhook_in_a_job_is_never_called(redis: Redis, redis_url: str) -> None:
     called = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

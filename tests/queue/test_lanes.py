@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from redis import Redis
 from rq.suspension import resume, suspend
+from tests.queue.carrier import Runs, eventually, serving, shown
 from tests.queue.place import Crowd, Place, State, rested, send, workflow
 
 from eventwright.app.commands.processes import burst
@@ -61,7 +62,7 @@ async def take_and_be_killed(redis_url: str) -> None:
 class TestAWorkerThatIsKilledBetweenTakingAndBeginning:
     @pytest.mark.parametrize("lane", BOTH)
     async def test_leaves_the_wake_up_in_a_list_until_somebody_clears_it_and_it_is_rung_again(
-        self, redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any, lane: str
+        self, redis: Redis, redis_url: str, bell: Bell, lane: str
     ) -> None:
         queue, (row,), handled = lane_queue(lane, redis), rows(lane, 1), []
 
@@ -90,9 +91,7 @@ class TestAWorkerThatIsKilledBetweenTakingAndBeginning:
 
 
 class TestUrgency:
-    async def test_what_waits_is_begun_lane_by_lane(
-        self, redis_url: str, bell: Bell, serving: Any, eventually: Any
-    ) -> None:
+    async def test_what_waits_is_begun_lane_by_lane(self, redis_url: str, bell: Bell) -> None:
         usual, urgent, runs = rows("default", 3), rows("urgent", 3), OneByOne()
         runs.go.release()
         await bell.ring(usual)
@@ -104,7 +103,7 @@ class TestUrgency:
         assert runs.begun == [run_id for _, run_id, _ in (*urgent, *usual)]
 
     async def test_a_flooded_lane_does_not_keep_the_next_free_place_from_a_more_urgent_one(
-        self, redis_url: str, bell: Bell, serving: Any, eventually: Any
+        self, redis_url: str, bell: Bell
     ) -> None:
         runs = OneByOne()
         await bell.ring(rows("default", 200))
@@ -121,7 +120,7 @@ class TestUrgency:
             await eventually(lambda: len(runs.begun) == 202)
 
     async def test_a_worker_that_waits_hears_every_one_of_its_lanes(
-        self, redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any, shown: Any
+        self, redis: Redis, redis_url: str, bell: Bell
     ) -> None:
         handled: Counter[str] = Counter()
 
@@ -138,7 +137,7 @@ class TestUrgency:
         assert set(handled.values()) == {1}
 
     async def test_two_workers_of_the_same_lanes_share_them_and_begin_nothing_twice(
-        self, redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any
+        self, redis: Redis, redis_url: str, bell: Bell
     ) -> None:
         handled: Counter[str] = Counter()
 
@@ -170,15 +169,13 @@ class TestUrgency:
 
 
 class TestRqsBooks:
-    async def test_show_the_worker_and_its_jobs_on_each_lane(
-        self, redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any, new_runs: Any, shown: Any
-    ) -> None:
+    async def test_show_the_worker_and_its_jobs_on_each_lane(self, redis: Redis, redis_url: str, bell: Bell) -> None:
         async def rq_info() -> str:
             command = (str(Path(sys.executable).with_name("rq")), "info", "--raw", "--url", redis_url)
             process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
             return (await process.communicate())[0].decode()
 
-        runs = new_runs()
+        runs = Runs()
         await bell.ring(rows("urgent", 2) + rows("default", 1))
         async with serving(redis_url, runs, lanes=BOTH) as worker:
             await eventually(lambda: shown(redis) == [("busy", 0, 0)] and len(runs.begun) == 3)
@@ -203,9 +200,7 @@ class TestRqsBooks:
         assert list(redis.scan_iter("rq:wip:*")) == list(redis.scan_iter("rq:job:*")) == []
         assert worker.name not in await rq_info()
 
-    async def test_a_failure_is_shown_on_its_own_lane(
-        self, redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any, shown: Any
-    ) -> None:
+    async def test_a_failure_is_shown_on_its_own_lane(self, redis: Redis, redis_url: str, bell: Bell) -> None:
         async def handle(run_id: str) -> None:
             raise ZeroDivisionError
 
@@ -216,19 +211,17 @@ class TestRqsBooks:
         failed = {lane: set(lane_queue(lane, redis).failed_job_registry.get_job_ids()) for lane in BOTH}
         assert failed == {"urgent": {rung[0][0]}, "default": {rung[1][0], rung[2][0]}}
 
-    async def test_a_dead_workers_jobs_are_cleared_on_each_lane(
-        self, redis: Redis, redis_url: str, serving: Any, eventually: Any, new_runs: Any
-    ) -> None:
+    async def test_a_dead_workers_jobs_are_cleared_on_each_lane(self, redis: Redis, redis_url: str) -> None:
         for lane in BOTH:
             redis.hset(f"rq:job:{lane}-left", mapping={"status": "started", "origin": f"eventwright:{lane}"})
             redis.zadd(f"rq:wip:eventwright:{lane}", {f"{lane}-left:execution": 1})
-        async with serving(redis_url, new_runs(), lanes=BOTH):
+        async with serving(redis_url, Runs(), lanes=BOTH):
             await eventually(lambda: not redis.keys("rq:wip:*") and not redis.keys("rq:job:*"))
 
     async def test_a_suspended_worker_takes_from_no_lane_until_it_is_resumed(
-        self, redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any, new_runs: Any, shown: Any
+        self, redis: Redis, redis_url: str, bell: Bell
     ) -> None:
-        runs = new_runs()
+        runs = Runs()
         runs.go.set()
         async with serving(redis_url, runs, lanes=BOTH):
             suspend(redis)
@@ -240,9 +233,9 @@ class TestRqsBooks:
             await eventually(lambda: sorted(runs.ended) == ["default-0", "urgent-0"])
 
     async def test_a_worker_that_is_started_while_workers_are_suspended_takes_nothing(
-        self, redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any, new_runs: Any, shown: Any
+        self, redis: Redis, redis_url: str, bell: Bell
     ) -> None:
-        runs = new_runs()
+        runs = Runs()
         runs.go.set()
         suspend(redis)
         await bell.ring(rows("default", 100))
@@ -256,7 +249,7 @@ class TestRqsBooks:
 
 class TestWhoeverWritesToRedis:
     async def test_gets_nothing_run_on_the_second_lane_either(
-        self, redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any, tmp_path: Path
+        self, redis: Redis, redis_url: str, bell: Bell, tmp_path: Path
     ) -> None:
         flag, handled = tmp_path / "flag", []
 
@@ -275,7 +268,7 @@ class TestWhoeverWritesToRedis:
         assert redis.hget("rq:job:forged", "status") == b"failed"
 
     async def test_and_spoils_one_lane_does_not_keep_the_others_from_being_served(
-        self, redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any, caplog: pytest.LogCaptureFixture
+        self, redis: Redis, redis_url: str, bell: Bell, caplog: pytest.LogCaptureFixture
     ) -> None:
         handled: list[str] = []
 

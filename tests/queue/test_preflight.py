@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from langgraph.types import interrupt
 from pydantic import BaseModel
-from tests.outside import World, a_world, chain, job, pay, post
+from tests.outside import World, chain, job, pay, post
 
 from eventwright.graphs.workflow import On, Workflow, Workflows
 from eventwright.guardrails.policy import Policy
 from eventwright.guardrails.rules import above
 from eventwright.queue.preflight import Break, Preflight, preflight
 from eventwright.runs.states import RunState
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    async with a_world(database_url) as world:
-        yield world
 
 
 async def asks(state: Any) -> dict[str, Any]:

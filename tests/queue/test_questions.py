@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from langgraph.types import interrupt
-from tests.outside import World, a_world, chain, job, says
+from tests.outside import World, chain, job, says
 
 from eventwright.runs.states import RunState
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    async with a_world(database_url) as world:
-        yield world
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from langgraph.types import interrupt
 from pydantic import BaseModel
-from tests.outside import World, a_world, chain, job, says
+from tests.outside import World, chain, job, says
 from tests.queue.place import Place, rested, send, workflow
 
 from eventwright.app.simulate import Simulation
@@ -20,12 +19,6 @@ from eventwright.queue.intake import EventRefused
 from eventwright.runs.event import Event, new_id
 from eventwright.runs.records import Run
 from eventwright.runs.states import RunState
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    async with a_world(database_url) as world:
-        yield world
 
 
 class Invoice(BaseModel):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from tests.outside import World, a_world, chain, job
+from tests.outside import World, chain, job
 from tests.queue.waiting_world import (
     DAY,
     amount,
@@ -27,12 +26,6 @@ from eventwright.graphs.workflow import On
 from eventwright.queue.intake import EventRefused
 from eventwright.runs.states import RunState
 from eventwright.runs.waits import WaitState
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    async with a_world(database_url) as world:
-        yield world
 
 
 class TestTheEvent:

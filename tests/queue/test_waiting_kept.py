@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
-from tests.outside import World, a_world, chain, job, look
+from tests.outside import World, chain, job, look
 from tests.queue.waiting_world import (
     DAY,
     amount,
@@ -35,12 +34,6 @@ from eventwright.runs.event import Event, new_id
 from eventwright.runs.states import RunState
 from eventwright.runs.store import Store
 from eventwright.runs.waits import WaitState
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    async with a_world(database_url) as world:
-        yield world
 
 
 class TestNothingIsLost:

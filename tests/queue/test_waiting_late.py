@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -25,12 +24,6 @@ from eventwright.runs.retention import Keep, Removed, removable, remove_some
 from eventwright.runs.states import Outcome, RunState
 from eventwright.runs.waits import wait_row, waits_of
 from eventwright.runs.waits import waits as waits_table
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    async with a_world(database_url) as world:
-        yield world
 
 
 class Seen:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.outside import World, a_world, chain, ended, pay, post, says, the_review
+from tests.outside import World, chain, ended, pay, post, says, the_review
 from tests.queue.waiting_world import (
     DAY,
     amount,
@@ -30,12 +29,6 @@ from eventwright.runs.records import JournalKind
 from eventwright.runs.states import Outcome, Reason, RunState
 from eventwright.runs.waits import WaitState, waiting_for
 from eventwright.tools.contract import OutsideGate
-
-
-@pytest.fixture
-async def world(database_url: str) -> AsyncIterator[World]:
-    async with a_world(database_url) as world:
-        yield world
 
 
 class TestSeveralWaits:

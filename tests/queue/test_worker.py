@@ -9,12 +9,12 @@ import signal
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis import Redis
 from rq import Worker as RqWorker
 from rq.job import JobStatus
+from tests.queue.carrier import Runs, eventually, leftovers, serving, shown, wakeups
 
 from eventwright.queue.embedded import embedded_valkey
 from eventwright.queue.wakeups import LEASE_SECONDS, Bell, lane_queue
@@ -30,7 +30,7 @@ def server_pid(redis: Redis) -> int:
 
 class TestARunThatGoesWrong:
     async def test_a_handle_that_raises_is_a_failed_job_and_ends_nothing_else(
-        self, redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any, wakeups: Any, shown: Any
+        self, redis: Redis, redis_url: str, bell: Bell
     ) -> None:
         async def handle(run_id: str) -> None:
             if run_id == "run-0":
@@ -52,7 +52,7 @@ class TestARunThatGoesWrong:
         assert 0 < redis.ttl(job.key) <= 3600
 
     async def test_a_failed_wake_up_is_missing_and_not_failed_any_more_once_it_is_rung_again(
-        self, redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any, wakeups: Any, leftovers: Any
+        self, redis: Redis, redis_url: str, bell: Bell
     ) -> None:
         calls: list[str] = []
 
@@ -73,17 +73,9 @@ class TestARunThatGoesWrong:
         assert len(registry) == 0
 
     async def test_a_run_that_outlasts_the_drain_is_cancelled_and_its_bell_is_missing(
-        self,
-        redis: Redis,
-        redis_url: str,
-        bell: Bell,
-        serving: Any,
-        eventually: Any,
-        wakeups: Any,
-        new_runs: Any,
-        leftovers: Any,
+        self, redis: Redis, redis_url: str, bell: Bell
     ) -> None:
-        rows, runs = wakeups(2), new_runs()
+        rows, runs = wakeups(2), Runs()
         await bell.ring(rows)
         async with serving(redis_url, runs, drain=0.1):
             await eventually(lambda: len(runs.begun) == 2)
@@ -92,31 +84,24 @@ class TestARunThatGoesWrong:
         assert await bell.missing(rows) == rows
 
     async def test_serving_that_is_cancelled_cancels_its_runs_and_signs_off(
-        self, redis: Redis, redis_url: str, bell: Bell, eventually: Any, wakeups: Any, new_runs: Any
+        self, redis: Redis, redis_url: str, bell: Bell
     ) -> None:
-        runs = new_runs()
+        runs = Runs()
         await bell.ring(wakeups(1))
-        serving = asyncio.create_task(Worker(redis_url).serve(runs, asyncio.Event()))
+        served = asyncio.create_task(Worker(redis_url).serve(runs, asyncio.Event()))
         await eventually(lambda: runs.begun)
-        serving.cancel()
+        served.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await serving
+            await served
         assert runs.cancelled == ["run-0"]
         assert RqWorker.all(connection=redis) == []
 
 
 class TestRedisThatGoesAway:
     async def test_a_worker_started_without_redis_serves_when_it_comes_and_says_once_that_it_waits(
-        self,
-        tmp_path: Path,
-        caplog: pytest.LogCaptureFixture,
-        serving: Any,
-        eventually: Any,
-        wakeups: Any,
-        new_runs: Any,
-        shown: Any,
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        runs = new_runs()
+        runs = Runs()
         runs.go.set()
         async with embedded_valkey(tmp_path) as url:
             pass
@@ -133,16 +118,9 @@ class TestRedisThatGoesAway:
                 await bell.close()
 
     async def test_runs_go_on_while_redis_is_killed_and_the_worker_registers_again(
-        self,
-        tmp_path: Path,
-        own_redis_url: str,
-        serving: Any,
-        eventually: Any,
-        wakeups: Any,
-        new_runs: Any,
-        leftovers: Any,
+        self, tmp_path: Path, own_redis_url: str
     ) -> None:
-        runs, bell = new_runs(), Bell(own_redis_url)
+        runs, bell = Runs(), Bell(own_redis_url)
         with Redis.from_url(own_redis_url) as redis:
             async with serving(own_redis_url, runs):
                 await bell.ring(wakeups(3))
@@ -159,18 +137,9 @@ class TestRedisThatGoesAway:
         await bell.close()
 
     async def test_a_flushed_redis_shows_the_worker_again_and_the_runs_end(
-        self,
-        redis: Redis,
-        redis_url: str,
-        bell: Bell,
-        serving: Any,
-        eventually: Any,
-        wakeups: Any,
-        new_runs: Any,
-        shown: Any,
-        leftovers: Any,
+        self, redis: Redis, redis_url: str, bell: Bell
     ) -> None:
-        runs = new_runs()
+        runs = Runs()
         await bell.ring(wakeups(2))
         async with serving(redis_url, runs):
             await eventually(lambda: len(runs.begun) == 2)
@@ -181,16 +150,14 @@ class TestRedisThatGoesAway:
         assert len(runs.ended) == 2
         assert leftovers(redis) == []
 
-    async def test_a_worker_whose_redis_is_gone_stops_all_the_same(
-        self, tmp_path: Path, serving: Any, new_runs: Any
-    ) -> None:
-        async with serving(f"unix://{tmp_path}/nobody.sock", new_runs()):
+    async def test_a_worker_whose_redis_is_gone_stops_all_the_same(self, tmp_path: Path) -> None:
+        async with serving(f"unix://{tmp_path}/nobody.sock", Runs()):
             pass
 
 
 class TestAWorkerThatWasKilled:
     async def test_what_it_left_is_removed_by_the_next_worker_and_can_be_rung_again(
-        self, redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any, wakeups: Any, new_runs: Any
+        self, redis: Redis, redis_url: str, bell: Bell
     ) -> None:
         program = (
             "import asyncio, sys\n"
@@ -208,7 +175,7 @@ class TestAWorkerThatWasKilled:
         redis.lmove(QUEUE, f"{QUEUE}:intermediate")  # as if it had been killed a moment later
         assert await bell.missing([begun, on_its_way]) == []
 
-        runs = new_runs()
+        runs = Runs()
         runs.go.set()
         async with serving(redis_url, runs):
             await eventually(lambda: not list(redis.scan_iter("rq:job:*")))
@@ -219,23 +186,21 @@ class TestAWorkerThatWasKilled:
             await eventually(lambda: len(runs.ended) == 2)
         assert lane_queue("default", redis).failed_job_registry.count == 0
 
-    async def test_the_leases_of_live_runs_are_renewed(
-        self, redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any, wakeups: Any, new_runs: Any
-    ) -> None:
-        rows, runs = wakeups(1), new_runs()
+    async def test_the_leases_of_live_runs_are_renewed(self, redis: Redis, redis_url: str, bell: Bell) -> None:
+        rows, runs = wakeups(1), Runs()
         await bell.ring(rows)
         async with serving(redis_url, runs):
             await eventually(lambda: runs.begun)
             ((entry, lease),) = redis.zrange(WIP, 0, -1, withscores=True)
-            async with serving(redis_url, new_runs()):  # another worker, which cleans up
+            async with serving(redis_url, Runs()):  # another worker, which cleans up
                 await eventually(lambda: redis.zscore(WIP, entry) >= lease + LEASE_SECONDS)
                 assert await bell.missing(rows) == []
             runs.go.set()
 
     async def test_an_old_lease_is_removed_and_the_job_that_was_rung_again_is_kept(
-        self, redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any, wakeups: Any, new_runs: Any
+        self, redis: Redis, redis_url: str, bell: Bell
     ) -> None:
-        rows, runs = wakeups(2), new_runs()
+        rows, runs = wakeups(2), Runs()
         await bell.ring(rows)
         redis.zadd(WIP, {f"{rows[1][0]}:dead": 1})
         async with serving(redis_url, runs, concurrency=1):  # takes the first and no more

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis import Redis
@@ -16,6 +15,7 @@ from rq import Worker as RqWorker
 from rq.command import send_shutdown_command, send_stop_job_command
 from rq.job import JobStatus
 from rq.suspension import resume, suspend
+from tests.queue.carrier import Runs, eventually, leftovers, serving, shown, wakeups
 
 from eventwright.queue.jobs import WakeUpJob
 from eventwright.queue.wakeups import Bell, lane_queue
@@ -26,18 +26,9 @@ WIP = "rq:wip:eventwright:default"
 
 class TestWhatRqShows:
     async def test_a_job_is_started_while_its_run_goes_on_and_gone_afterwards(
-        self,
-        redis: Redis,
-        redis_url: str,
-        bell: Bell,
-        serving: Any,
-        eventually: Any,
-        wakeups: Any,
-        new_runs: Any,
-        shown: Any,
-        leftovers: Any,
+        self, redis: Redis, redis_url: str, bell: Bell
     ) -> None:
-        (row,), runs = wakeups(1), new_runs()
+        (row,), runs = wakeups(1), Runs()
         await bell.ring([row])
         async with serving(redis_url, runs) as worker:
             await eventually(lambda: runs.begun)
@@ -54,22 +45,14 @@ class TestWhatRqShows:
             assert as_rq_sees_it.total_working_time > 0
 
     async def test_rq_info_prints_the_worker_and_its_queue_as_busy(
-        self,
-        redis: Redis,
-        redis_url: str,
-        bell: Bell,
-        serving: Any,
-        eventually: Any,
-        wakeups: Any,
-        new_runs: Any,
-        shown: Any,
+        self, redis: Redis, redis_url: str, bell: Bell
     ) -> None:
         async def rq_info() -> str:
             command = (str(Path(sys.executable).with_name("rq")), "info", "--raw", "--url", redis_url)
             process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
             return (await process.communicate())[0].decode()
 
-        runs = new_runs()
+        runs = Runs()
         await bell.ring(wakeups(3))
         async with serving(redis_url, runs, concurrency=2) as worker:
             await eventually(lambda: shown(redis) == [("busy", 0, 0)] and len(runs.begun) == 2)
@@ -82,18 +65,8 @@ class TestWhatRqShows:
             assert ") idle eventwright:default. jobs: 3 finished, 0 failed" in await rq_info()
         assert worker.name not in await rq_info()
 
-    async def test_two_workers_share_a_lane(
-        self,
-        redis: Redis,
-        redis_url: str,
-        bell: Bell,
-        serving: Any,
-        eventually: Any,
-        wakeups: Any,
-        new_runs: Any,
-        shown: Any,
-    ) -> None:
-        runs = new_runs()
+    async def test_two_workers_share_a_lane(self, redis: Redis, redis_url: str, bell: Bell) -> None:
+        runs = Runs()
         async with serving(redis_url, runs, concurrency=3), serving(redis_url, runs, concurrency=3):
             await bell.ring(wakeups(6))
             await eventually(lambda: len(runs.begun) == 6)
@@ -104,9 +77,9 @@ class TestWhatRqShows:
 
 class TestRqsCommands:
     async def test_the_shutdown_command_drains_like_stopping_does(
-        self, redis: Redis, redis_url: str, bell: Bell, eventually: Any, wakeups: Any, new_runs: Any
+        self, redis: Redis, redis_url: str, bell: Bell
     ) -> None:
-        runs, stopping = new_runs(), asyncio.Event()
+        runs, stopping = Runs(), asyncio.Event()
         first, later = wakeups(2)
         await bell.ring([first])
         worker = Worker(redis_url)
@@ -124,17 +97,9 @@ class TestRqsCommands:
         assert RqWorker.all(connection=redis) == []
 
     async def test_other_commands_and_noise_are_ignored_with_a_word_of_advice(
-        self,
-        redis: Redis,
-        redis_url: str,
-        bell: Bell,
-        caplog: pytest.LogCaptureFixture,
-        serving: Any,
-        eventually: Any,
-        wakeups: Any,
-        new_runs: Any,
+        self, redis: Redis, redis_url: str, bell: Bell, caplog: pytest.LogCaptureFixture
     ) -> None:
-        runs = new_runs()
+        runs = Runs()
         (row,) = wakeups(1)
         await bell.ring([row])
         async with serving(redis_url, runs) as worker:
@@ -148,17 +113,9 @@ class TestRqsCommands:
         assert runs.ended == ["run-0"]
 
     async def test_a_suspended_worker_takes_nothing_until_it_is_resumed(
-        self,
-        redis: Redis,
-        redis_url: str,
-        bell: Bell,
-        serving: Any,
-        eventually: Any,
-        wakeups: Any,
-        new_runs: Any,
-        shown: Any,
+        self, redis: Redis, redis_url: str, bell: Bell
     ) -> None:
-        runs = new_runs()
+        runs = Runs()
         runs.go.set()
         async with serving(redis_url, runs):
             suspend(redis)
@@ -173,15 +130,7 @@ class TestRqsCommands:
 
 class TestManyAtOnce:
     async def test_a_thousand_wake_ups_are_handled_once_each_and_leave_nothing(
-        self,
-        redis: Redis,
-        redis_url: str,
-        bell: Bell,
-        serving: Any,
-        eventually: Any,
-        wakeups: Any,
-        shown: Any,
-        leftovers: Any,
+        self, redis: Redis, redis_url: str, bell: Bell
     ) -> None:
         handled: Counter[str] = Counter()
         together = most = 0
@@ -202,10 +151,8 @@ class TestManyAtOnce:
         assert 1 < most <= 50
         assert leftovers(redis) == []
 
-    async def test_never_more_than_the_given_number_run_at_once(
-        self, redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any, wakeups: Any, new_runs: Any
-    ) -> None:
-        runs = new_runs()
+    async def test_never_more_than_the_given_number_run_at_once(self, redis: Redis, redis_url: str, bell: Bell) -> None:
+        runs = Runs()
         await bell.ring(wakeups(5))
         async with serving(redis_url, runs, concurrency=2):
             await eventually(lambda: len(runs.begun) == 2)
@@ -214,9 +161,7 @@ class TestManyAtOnce:
             runs.go.set()
             await eventually(lambda: len(runs.ended) == 5)
 
-    async def test_a_blocked_loop_keeps_its_leases(
-        self, redis: Redis, redis_url: str, bell: Bell, serving: Any, eventually: Any, wakeups: Any, leftovers: Any
-    ) -> None:
+    async def test_a_blocked_loop_keeps_its_leases(self, redis: Redis, redis_url: str, bell: Bell) -> None:
         leases: list[float] = []
 
         async def handle(run_id: str) -> None:
