@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from tests.conformance.world import assert_unbroken, begin, leased
 from tests.loopback import on_loopback
 
-from eventwright.runs import schema
+from eventwright.runs import database, schema
 from eventwright.runs.commits import commits
 from eventwright.runs.errors import StoreUnavailable
 from eventwright.runs.records import JournalEntry, JournalKind
@@ -133,3 +133,36 @@ async def test_a_process_that_was_silent_for_long_writes_as_before(postgres_url:
             tx.note(run.id, actor="test", data={"text": "once"})
         notes: list[JournalEntry] = [entry for entry in await store.journal(run.id) if entry.kind is JournalKind.NOTE]
         assert len(notes) == 1
+
+
+async def test_whoever_is_frozen_while_a_statement_is_prepared_keeps_the_others_out_for_a_while_and_not_for_good(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL does not count them as silent then, and no limit but the one of the whole transaction holds."""
+    monkeypatch.setattr(database, "LONGEST_SILENCE", 100)
+    monkeypatch.setattr(database, "LONGEST_TRANSACTION", 1000)
+    thawed = asyncio.Event()
+
+    async def prepare_and_freeze(driver: Any) -> None:
+        await driver.prepare("SELECT 'for the first time'")
+        locked.set()
+        await thawed.wait()
+
+    async with Store.open(postgres_url) as store, Store.open(postgres_url) as other:
+        run, locked = await begin(store), asyncio.Event()
+
+        def write(connection: sa.Connection) -> None:
+            connection.execute(sa.update(schema.runs).values(lane="never"))
+            adapted: Any = connection.connection.dbapi_connection
+            adapted.run_async(prepare_and_freeze)
+
+        frozen = asyncio.create_task(store._database.write(write))
+        await locked.wait()
+        async with other.write() as tx:
+            tx.make_due(run.id)
+            tx.wake(run.id, lane="usual")
+        thawed.set()
+        with pytest.raises(sa.exc.DBAPIError):
+            await frozen
+        assert (await other.run(run.id)).lane == run.lane
+        await begin(store)

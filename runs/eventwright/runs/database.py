@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from eventwright.runs.errors import EventwrightError, Trouble
+from eventwright.runs.errors import EventwrightError, NoDatabase, Trouble
 
 Answer = TypeVar("Answer")
 Work = Callable[[sa.Connection], Answer]
@@ -38,6 +38,12 @@ HEARD_SECONDS = 60.0
 #: Milliseconds after which PostgreSQL undoes a transaction in which nothing happens, whose batch is then tried again.
 #: A process that is frozen, or whose loop is blocked, must not keep locks: its own heartbeats would wait for them.
 LONGEST_SILENCE = 2000
+#: Milliseconds that a transaction may take in all, on a PostgreSQL that can limit it (17 and later). Somebody who is
+#: frozen after they asked for a statement to be prepared are not silent in the sense of the other limit.
+LONGEST_TRANSACTION = 10_000
+_LIMITED = """
+    SELECT set_config('transaction_timeout', '{}', false) WHERE current_setting('server_version_num')::int >= 170000
+"""
 
 
 class Database(ABC):
@@ -110,9 +116,12 @@ async def open_database(
         statement_seconds: how long a statement may take on PostgreSQL; None for as long as it wants.
 
     Raises:
-        ValueError: another kind of database.
+        NoDatabase: no address, or another kind of database.
     """
-    parsed = sa.make_url(url)
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        raise NoDatabase("the address of the database cannot be read") from None
     kind = parsed.drivername.partition("+")[0]
     database: Database
     if kind == "sqlite":
@@ -120,7 +129,7 @@ async def open_database(
     elif kind in ("postgresql", "postgres"):
         database = _Postgres(parsed.set(drivername="postgresql+asyncpg"), clock, statement_seconds)
     else:
-        raise ValueError(f"EVENTWRIGHT_DATABASE_URL is {kind!r}; Eventwright keeps its truth in sqlite or postgresql")
+        raise NoDatabase(f"Eventwright keeps its truth in sqlite or postgresql, and not in {kind!r}")
     try:
         yield database
     finally:
@@ -200,6 +209,8 @@ class _Postgres(Database):
         patience: dict[str, Any] = {"timeout": CONNECT_SECONDS, "command_timeout": statement_seconds}
         breaks = patience | {"server_settings": {"idle_in_transaction_session_timeout": str(LONGEST_SILENCE)}}
         self._writing = create_async_engine(url, pool_size=1, connect_args=breaks, **_ENGINE)
+        if statement_seconds is not None:
+            sa.event.listen(self._writing.sync_engine, "connect", _limited)
         self._reading = create_async_engine(
             url, pool_size=READERS, isolation_level="AUTOCOMMIT", connect_args=patience, **_ENGINE
         )
@@ -226,6 +237,10 @@ class _Postgres(Database):
         await self._reading.dispose()
 
 
+def _limited(connection: Any, _record: Any) -> None:
+    connection.run_async(lambda driver: driver.execute(_LIMITED.format(LONGEST_TRANSACTION)))
+
+
 @asynccontextmanager
 async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A connection to PostgreSQL.
@@ -234,13 +249,13 @@ async def _connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         ConnectionError: it was lost while it was being made.
     """
     from asyncpg import InterfaceError as DriverError
-    from asyncpg import InternalClientError
+    from asyncpg import InternalClientError, PostgresError
 
     async with AsyncExitStack() as stack:
         try:
             connection = await stack.enter_async_context(engine.connect())
-        except (DriverError, InternalClientError) as error:
-            # SQLAlchemy, which readies a connection for itself, lets pass what the driver says then.
+        except (DriverError, InternalClientError, PostgresError) as error:
+            # What the driver says while a connection is readied comes through SQLAlchemy as it is.
             raise ConnectionError(f"the connection was lost while it was being made: {error}") from error
         yield connection
 
@@ -256,6 +271,12 @@ def is_away(error: Exception) -> bool:
     if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
         return False  # the driver calls a statement that does not fit the schema "operational" as well
     return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+
+
+def is_no_database(error: Exception) -> bool:
+    """Whether SQLite found something else in the file than a database, or one that is damaged."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 def trouble_of(error: Exception) -> Trouble:
