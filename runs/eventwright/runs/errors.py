@@ -181,6 +181,17 @@ class StoreUnavailable(EventwrightError, ConnectionError):
         super().__init__(words)
 
 
+class NoDatabase(EventwrightError, ValueError):
+    """The address of the database is none, or what is there is no database. The address is not repeated: it may hold
+    a password."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(
+            f"{problem}; EVENTWRIGHT_DATABASE_URL is sqlite:///file or postgresql://user:password@host/database"
+        )
+
+
 class SchemaOutdated(EventwrightError, RuntimeError):
     """The database is at another schema revision than this code."""
 

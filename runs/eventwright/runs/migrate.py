@@ -12,8 +12,8 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from eventwright.runs.database import is_away, open_database, trouble_of
-from eventwright.runs.errors import SchemaNewer, SchemaOutdated, StoreUnavailable
+from eventwright.runs.database import is_away, is_no_database, open_database, trouble_of
+from eventwright.runs.errors import NoDatabase, SchemaNewer, SchemaOutdated, StoreUnavailable
 
 #: Any number that is ours; PostgreSQL's advisory locks are named by numbers.
 LOCK = 7_305_118_226
@@ -81,6 +81,8 @@ def _away_as_unavailable() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if is_no_database(error):
+            raise NoDatabase("the file of the database holds no SQLite database, or a damaged one") from error
         if not is_away(error):
             raise
         raise StoreUnavailable(f"the database did not answer: {error}", trouble=trouble_of(error)) from error
