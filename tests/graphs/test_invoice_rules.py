@@ -52,7 +52,7 @@ def test_our_own_small_invoice_breaks_no_rule() -> None:
         ({"number": ""}, {"BR-02"}),
         ({"issued": ""}, {"BR-03"}),
         ({"currency": "XYZ"}, {"BR-CL-04", "BR-CL-03"}),
-        ({"net": "100.001"}, {"BR-DEC-09", "BR-DEC-12", "BR-DEC-19", "BR-DEC-23", "BR-CO-10"}),
+        ({"net": "100.001"}, {"BR-DEC-09", "BR-DEC-12", "BR-DEC-19", "BR-DEC-23", "BR-CO-10", "UBL-DT-01"}),
         ({"price": "-10.00"}, {"BR-27"}),
         ({"vat_id": "123456789"}, {"BR-CO-09"}),
         ({"gross": "1e3", "due": "125.00"}, {"FORM", "BR-CO-15", "BR-CO-16"}),

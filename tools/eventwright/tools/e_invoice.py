@@ -6,6 +6,7 @@ looked up anyway; a PDF is read with limits on what it may unfold to.
 
 from __future__ import annotations
 
+import contextlib
 import io
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,9 @@ from eventwright.tools import e_invoice_cii as cii
 from eventwright.tools import e_invoice_ubl as ubl
 from eventwright.tools.e_invoice_fields import EInvoice
 
-#: Letters of the largest XML that is read, and lines of the longest invoice.
-MOST_LETTERS, MOST_LINES = 1_000_000, 1_000
+#: Letters of the largest XML that is read: files may be inside, and are long. Its tags and attributes are as many as
+#: the longest invoice needs, for each takes memory.
+MOST_LETTERS, MOST_MARKS, MOST_LINES = 10_000_000, 200_000, 1_000
 #: Pages, and letters, that are read of a PDF's text; files attached to it that are looked at.
 MOST_PAGES, MOST_TEXT, MOST_ATTACHED = 20, 20_000, 20
 #: Bytes that a part of a PDF may unfold to, and what may stand in a page before it is given up.
@@ -82,6 +84,10 @@ def parse(text: str | bytes) -> Element:
     """
     if len(text) > MOST_LETTERS:
         raise UnreadableDocument(f"the XML has {len(text)} letters, of {MOST_LETTERS} at most")
+    for mark in "<", "=":
+        marks = text.count(mark) if isinstance(text, str) else text.count(mark.encode())
+        if marks > MOST_MARKS:
+            raise UnreadableDocument(f"the XML has {marks} {mark!r}, of {MOST_MARKS} at most")
     try:
         root: Element = Defused.fromstring(text.strip(), forbid_dtd=True)
     except DefusedXmlException as error:
@@ -122,16 +128,19 @@ def _inside(pdf: pypdf.PdfReader) -> EInvoice | None:
         if (part.name or "").lower().endswith(".xml"):
             attached.append(part)
     named = [part for part in attached if (part.name or "").lower() in NAMES_INSIDE]
+    # Two invoices in one file: people and programs could each read another one.
+    several = UnreadableDocument("the PDF carries several invoices")
     if len(named) > 1:
-        # Two invoices in one file: people and programs could each read another one.
-        raise UnreadableDocument("the PDF carries several invoices")
-    for part in named or attached:
-        try:
-            return read_xml(part.content)
-        except UnreadableDocument:
-            if named:
-                raise
-    return None
+        raise several
+    if named:
+        return read_xml(named[0].content)
+    found = []
+    for part in attached:
+        with contextlib.suppress(UnreadableDocument):  # a file may hold other XML than invoices
+            found.append(read_xml(part.content))
+    if len(found) > 1:
+        raise several
+    return found[0] if found else None
 
 
 def _words(pdf: pypdf.PdfReader) -> str:

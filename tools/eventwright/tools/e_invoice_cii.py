@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import date
 from xml.etree.ElementTree import Element
 
+from eventwright.tools.e_invoice_binding import cii_binding
 from eventwright.tools.e_invoice_fields import (
     Account,
     AllowanceCharge,
@@ -20,7 +21,7 @@ from eventwright.tools.e_invoice_fields import (
     TaxTotal,
     Totals,
 )
-from eventwright.tools.e_invoice_reading import Reader, flag, words
+from eventwright.tools.e_invoice_reading import Reader, words
 
 _CII = "urn:un:unece:uncefact:data:standard:"
 INVOICE = f"{{{_CII}CrossIndustryInvoice:100}}CrossIndustryInvoice"
@@ -49,9 +50,9 @@ def read_cii(root: Element) -> EInvoice:
         "specification": reader.text(root, context),
         "number": reader.one(document, "ram:ID", "BT-1 number"),
         "issued": _day(reader, document, "ram:IssueDateTime", "BT-2 issue date"),
-        "type": reader.text(document, "ram:TypeCode"),
+        "type": reader.code(document, "ram:TypeCode"),
         "currency": currency,
-        "tax_currency": reader.text(settlement, "ram:TaxCurrencyCode"),
+        "tax_currency": reader.code(settlement, "ram:TaxCurrencyCode"),
         "amount_currencies": reader.marks(root, ".//ram:TaxTotalAmount", "currencyID"),
         "tax_point": _day(reader, settlement, "ram:ApplicableTradeTax/ram:TaxPointDate", "BT-7 tax point date"),
         "due": _day(reader, terms, "ram:DueDateDateTime", "BT-9 due date"),
@@ -60,6 +61,8 @@ def read_cii(root: Element) -> EInvoice:
         "periods": _periods(reader, settlement),
         "documents": tuple(reader.text(one, "ram:IssuerAssignedID") for one in reader.all(agreement, references[0])),
         "preceding": tuple(reader.text(one, "ram:IssuerAssignedID") for one in reader.all(settlement, references[1])),
+        "references": tuple(words(one) or "" for one in reader.all(root, ".//ram:ReferenceTypeCode")),
+        "subjects": reader.texts(root, ".//ram:SubjectCode"),
         "attachments": reader.marks(root, ".//ram:AttachmentBinaryObject", "mimeCode"),
         "seller": _party(reader, reader.first(agreement, "ram:SellerTradeParty")),
         "buyer": _party(reader, reader.first(agreement, "ram:BuyerTradeParty")),
@@ -68,7 +71,7 @@ def read_cii(root: Element) -> EInvoice:
         "delivered": _day(
             reader, delivery, "ram:ActualDeliverySupplyChainEvent/ram:OccurrenceDateTime", "BT-72 delivery date"
         ),
-        "delivery_country": reader.text(ship_to, "ram:CountryID"),
+        "delivery_country": reader.code(ship_to, "ram:CountryID"),
         "delivery_scheme": next(iter(reader.marks(delivery, "ram:ShipToTradeParty/ram:GlobalID", "schemeID")), None),
         "has_delivery_address": ship_to is not None,
         "payment": _payment(reader, settlement, terms),
@@ -80,12 +83,26 @@ def read_cii(root: Element) -> EInvoice:
             for place, one in enumerate(reader.all(trade, "ram:IncludedSupplyChainTradeLineItem"), 1)
         ),
     }
-    return EInvoice(syntax="cii", unreadable=tuple(reader.unreadable), **fields)  # type: ignore[arg-type] # validated
+    return EInvoice(
+        syntax="cii",
+        unreadable=tuple(reader.unreadable),
+        misplaced=tuple(cii_binding(root)),
+        **fields,  # type: ignore[arg-type] # pydantic validates them
+    )
 
 
 def _day(reader: Reader, element: Element | None, path: str, at: str) -> date | None:
     holder = reader.first(element, path)
-    return reader.day(reader.text(holder, "udt:DateTimeString") or reader.text(holder, "udt:DateString"), at)
+    if holder is None:
+        return None
+    told = reader.first(holder, "udt:DateTimeString")
+    if told is None:
+        told = reader.first(holder, "udt:DateString")
+    if told is None or told.get("format") != "102":
+        # The standard has one format; in another one the same digits may be another day.
+        reader.complain(at, "" if told is None else f"{words(told)} in the format {told.get('format')}")
+        return None
+    return reader.day(words(told), at)
 
 
 def _party(reader: Reader, party: Element | None) -> Party | None:
@@ -105,7 +122,7 @@ def _party(reader: Reader, party: Element | None) -> Party | None:
         vat_ids=tuple(text for one in numbers if one.get("schemeID") == "VA" and (text := words(one))),
         tax_ids=tuple(text for one in numbers if one.get("schemeID") != "VA" and (text := words(one))),
         has_address=address is not None,
-        country=reader.text(address, "ram:CountryID"),
+        country=reader.code(address, "ram:CountryID"),
         endpoint=words(endpoint),
         endpoint_scheme=None if endpoint is None else endpoint.get("schemeID"),
     )
@@ -119,8 +136,8 @@ def _periods(reader: Reader, element: Element | None) -> tuple[Period, ...]:
         )
         for one in reader.all(element, "ram:BillingSpecifiedPeriod")
     ]
-    code = reader.text(element, "ram:ApplicableTradeTax/ram:DueDateTypeCode")
-    return (*periods, Period(code=code)) if code else tuple(periods)
+    codes = dict.fromkeys(reader.texts(element, "ram:ApplicableTradeTax/ram:DueDateTypeCode"))
+    return (*periods, *(Period(code=code) for code in codes))
 
 
 def _payment(reader: Reader, settlement: Element | None, terms: Element | None) -> tuple[PaymentMeans, ...]:
@@ -140,7 +157,7 @@ def _payment(reader: Reader, settlement: Element | None, terms: Element | None) 
 
 def _category(reader: Reader, element: Element) -> Category:
     return Category(
-        code=reader.text(element, "ram:CategoryCode"),
+        code=reader.code(element, "ram:CategoryCode"),
         rate=reader.amount(element, "ram:RateApplicablePercent", "VAT rate"),
         vat=(reader.text(element, "ram:TypeCode") or "").upper() == "VAT",
         reason=reader.text(element, "ram:ExemptionReason"),
@@ -151,7 +168,7 @@ def _category(reader: Reader, element: Element) -> Category:
 def _extras(reader: Reader, element: Element | None, where: str) -> tuple[AllowanceCharge, ...]:
     return tuple(
         AllowanceCharge(
-            is_charge=flag(reader.text(one, "ram:ChargeIndicator/udt:Indicator")),
+            is_charge=reader.flag(one, "ram:ChargeIndicator/udt:Indicator", f"{where}, allowance or charge"),
             amount=reader.amount(one, "ram:ActualAmount", f"{where}, amount of an allowance or charge"),
             base=reader.amount(one, "ram:BasisAmount", f"{where}, base of an allowance or charge"),
             reason=reader.text(one, "ram:Reason"),
@@ -175,7 +192,7 @@ def _taxes(reader: Reader, settlement: Element | None, currency: str | None) -> 
     summation = reader.first(settlement, "ram:SpecifiedTradeSettlementHeaderMonetarySummation")
     found: list[TaxTotal] = []
     for one in reader.all(summation, "ram:TaxTotalAmount"):
-        tax_currency = one.get("currencyID") or currency
+        tax_currency = one.get("currencyID")
         tax = reader.decimal(words(one), "BT-110 total VAT")
         own = tax_currency == currency and not any(total.breakdown for total in found)
         found.append(TaxTotal(tax=tax, currency=tax_currency, breakdown=parts if own else ()))
@@ -217,8 +234,11 @@ def _line(reader: Reader, element: Element, place: int) -> Line:
         name=reader.text(product, "ram:Name"),
         seller_item=reader.text(product, "ram:SellerAssignedID"),
         order_line=reader.text(agreement, "ram:BuyerOrderReferencedDocument/ram:LineID"),
-        origin=reader.text(product, "ram:OriginTradeCountry/ram:ID"),
+        origin=reader.code(product, "ram:OriginTradeCountry/ram:ID"),
         price=reader.amount(net, "ram:ChargeAmount", f"{where}, BT-146 net price"),
+        price_units=tuple(
+            one.get("unitCode") for price in (net, gross) for one in reader.all(price, "ram:BasisQuantity")
+        ),
         price_base=reader.amount(net, "ram:BasisQuantity", f"{where}, BT-149 base quantity"),
         gross_price=reader.amount(gross, "ram:ChargeAmount", f"{where}, BT-148 gross price"),
         categories=tuple(_category(reader, one) for one in reader.all(settlement, "ram:ApplicableTradeTax")),

@@ -147,6 +147,8 @@ class Line(Part):
     price: Decimal | None = None
     #: How many units the price is for.
     price_base: Decimal | None = None
+    #: What the base is counted in; None where it is not said.
+    price_units: tuple[str | None, ...] = ()
     gross_price: Decimal | None = None
     categories: tuple[Category, ...] = ()
     periods: tuple[Period, ...] = ()
@@ -162,6 +164,13 @@ class Unreadable(Part):
 
     at: str
     text: str
+
+
+class Misplaced(Part):
+    """Something that the syntax's own rules do not let stand there: the rule, and where."""
+
+    rule: str
+    at: str
 
 
 class EInvoice(Part):
@@ -180,8 +189,10 @@ class EInvoice(Part):
     type: str | None = None
     currency: str | None = None
     tax_currency: str | None = None
-    #: The currencies that its amounts bear, each once.
+    #: The currencies that its amounts bear, each once; "" for an amount without one.
     amount_currencies: tuple[str, ...] = ()
+    #: Those of them that bear all but the VAT's, which alone may be told in two currencies.
+    sum_currencies: tuple[str, ...] = ()
     tax_point: date | None = None
     due: date | None = None
     terms: str | None = None
@@ -190,6 +201,9 @@ class EInvoice(Part):
     #: Numbers of earlier invoices that it refers to; None for a reference without one. The same of other documents.
     preceding: tuple[str | None, ...] = ()
     documents: tuple[str | None, ...] = ()
+    #: What kinds of objects it refers to, and what its notes are about, as far as it says so by codes.
+    references: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
     #: What kinds of files are inside.
     attachments: tuple[str, ...] = ()
     seller: Party | None = None
@@ -207,6 +221,7 @@ class EInvoice(Part):
     totals: Totals | None = None
     lines: tuple[Line, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
+    misplaced: tuple[Misplaced, ...] = ()
 
     @property
     def is_credit(self) -> bool:

@@ -33,12 +33,28 @@ class Reader:
         return iter(()) if element is None else element.iterfind(path, self.names)
 
     def first(self, element: Element | None, path: str) -> Element | None:
-        """The first element at the path."""
-        return next(self.all(element, path), None)
+        """The first element at the path. There is one at most: of two, readers could take one or the other."""
+        found = list(self.all(element, path))
+        if len(found) > 1:
+            self.complain(re.sub(r"\b\w+:", "", path), f"stands {len(found)} times")
+        return found[0] if found else None
 
     def text(self, element: Element | None, path: str) -> str | None:
         """The text at the path with its spaces put right; None if there is none."""
         return words(self.first(element, path))
+
+    def code(self, element: Element | None, path: str) -> str | None:
+        """The code at the path: nothing but spaces is a code as well, and in nobody's list; None if there is none."""
+        found = self.first(element, path)
+        return None if found is None else words(found) or ""
+
+    def flag(self, element: Element | None, path: str, at: str) -> bool | None:
+        """The truth value at the path, as XML Schema writes it."""
+        text = self.text(element, path)
+        value = {"true": True, "1": True, "false": False, "0": False}.get(text or "")
+        if value is None:
+            self.complain(at, text or "")
+        return value
 
     def texts(self, element: Element | None, path: str) -> tuple[str, ...]:
         """Every text at the path."""
@@ -94,9 +110,4 @@ class Reader:
 
 def words(element: Element | None) -> str | None:
     """The text of an element with its spaces put right; None if there is none."""
-    return None if element is None else " ".join((element.text or "").split()) or None
-
-
-def flag(text: str | None) -> bool | None:
-    """A truth value of XML Schema."""
-    return {"true": True, "1": True, "false": False, "0": False}.get(text or "")
+    return None if element is None else " ".join("".join(element.itertext()).split()) or None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from xml.etree.ElementTree import Element
 
+from eventwright.tools.e_invoice_binding import ubl_binding
 from eventwright.tools.e_invoice_fields import (
     Account,
     AllowanceCharge,
@@ -18,11 +20,21 @@ from eventwright.tools.e_invoice_fields import (
     TaxTotal,
     Totals,
 )
-from eventwright.tools.e_invoice_reading import Reader, flag, words
+from eventwright.tools.e_invoice_reading import Reader, words
 
 _UBL = "urn:oasis:names:specification:ubl:schema:xsd:"
 INVOICE, CREDIT_NOTE = f"{{{_UBL}Invoice-2}}Invoice", f"{{{_UBL}CreditNote-2}}CreditNote"
 NAMES = {"cac": f"{_UBL}CommonAggregateComponents-2", "cbc": f"{_UBL}CommonBasicComponents-2"}
+#: The elements that bear a currency.
+AMOUNTS = frozenset(
+    f"{{{NAMES['cbc']}}}{name}Amount"
+    for name in (
+        *("", "Base", "Price", "Tax", "Taxable", "LineExtension", "TaxExclusive", "TaxInclusive", "AllowanceTotal"),
+        *("ChargeTotal", "Prepaid", "PayableRounding", "Payable"),
+    )
+)
+#: Where the VAT may be told in another currency.
+TAX_TOTAL = f"{{{NAMES['cac']}}}TaxTotal"
 
 
 def read_ubl(root: Element) -> EInvoice:
@@ -31,7 +43,8 @@ def read_ubl(root: Element) -> EInvoice:
     credit = root.tag == CREDIT_NOTE
     # A credit note has no due date of its own.
     due = reader.text(root, "cac:PaymentMeans/cbc:PaymentDueDate" if credit else "cbc:DueDate")
-    line_name = "cac:CreditNoteLine" if credit else "cac:InvoiceLine"
+    # Lines of the other kind do not belong here; who adds up counts them, so they are read.
+    lines = [line for kind in ("Invoice", "CreditNote") for line in reader.all(root, f"cac:{kind}Line")]
     delivery = reader.first(root, "cac:Delivery")
     address = reader.first(delivery, "cac:DeliveryLocation/cac:Address")
     totals = reader.first(root, "cac:LegalMonetaryTotal")
@@ -39,10 +52,11 @@ def read_ubl(root: Element) -> EInvoice:
         "specification": reader.text(root, "cbc:CustomizationID"),
         "number": reader.one(root, "cbc:ID", "BT-1 number"),
         "issued": reader.day(reader.one(root, "cbc:IssueDate", "BT-2 issue date"), "BT-2 issue date"),
-        "type": reader.text(root, f"cbc:{'CreditNote' if credit else 'Invoice'}TypeCode"),
+        "type": reader.code(root, f"cbc:{'CreditNote' if credit else 'Invoice'}TypeCode"),
         "currency": reader.one(root, "cbc:DocumentCurrencyCode", "BT-5 currency"),
-        "tax_currency": reader.text(root, "cbc:TaxCurrencyCode"),
-        "amount_currencies": reader.marks(root, ".//*[@currencyID]", "currencyID"),
+        "tax_currency": reader.code(root, "cbc:TaxCurrencyCode"),
+        "amount_currencies": _currencies(root.iter()),
+        "sum_currencies": _currencies(part for one in root if one.tag != TAX_TOTAL for part in one.iter()),
         "tax_point": reader.day(reader.text(root, "cbc:TaxPointDate"), "BT-7 tax point date"),
         "due": reader.day(due, "BT-9 due date"),
         "terms": reader.text(root, "cac:PaymentTerms/cbc:Note"),
@@ -52,25 +66,28 @@ def read_ubl(root: Element) -> EInvoice:
             reader.text(one, "cac:InvoiceDocumentReference/cbc:ID") for one in reader.all(root, "cac:BillingReference")
         ),
         "documents": tuple(reader.text(one, "cbc:ID") for one in reader.all(root, "cac:AdditionalDocumentReference")),
+        "references": _references(reader, root),
+        "subjects": tuple(code for note in reader.texts(root, "cbc:Note") if (code := _subject(note))),
         "attachments": reader.marks(root, ".//cbc:EmbeddedDocumentBinaryObject", "mimeCode"),
         "seller": _party(reader, reader.first(root, "cac:AccountingSupplierParty"), "cac:Party"),
         "buyer": _party(reader, reader.first(root, "cac:AccountingCustomerParty"), "cac:Party"),
         "payee": _party(reader, reader.first(root, "cac:PayeeParty")),
         "representative": _party(reader, reader.first(root, "cac:TaxRepresentativeParty")),
         "delivered": reader.day(reader.text(delivery, "cbc:ActualDeliveryDate"), "BT-72 delivery date"),
-        "delivery_country": reader.text(address, "cac:Country/cbc:IdentificationCode"),
+        "delivery_country": reader.code(address, "cac:Country/cbc:IdentificationCode"),
         "delivery_scheme": next(iter(reader.marks(delivery, "cac:DeliveryLocation/cbc:ID", "schemeID")), None),
         "has_delivery_address": address is not None,
         "payment": tuple(_payment(reader, one) for one in reader.all(root, "cac:PaymentMeans")),
         "extras": tuple(_extra(reader, one, "document") for one in reader.all(root, "cac:AllowanceCharge")),
         "taxes": tuple(_taxes(reader, one) for one in reader.all(root, "cac:TaxTotal")),
         "totals": None if totals is None else _totals(reader, totals),
-        "lines": tuple(_line(reader, one, place) for place, one in enumerate(reader.all(root, line_name), 1)),
+        "lines": tuple(_line(reader, one, place) for place, one in enumerate(lines, 1)),
     }
     return EInvoice(
         syntax="ubl",
         root="credit_note" if credit else "invoice",
         unreadable=tuple(reader.unreadable),
+        misplaced=tuple(ubl_binding(root)),
         **fields,  # type: ignore[arg-type] # pydantic validates them
     )
 
@@ -102,7 +119,7 @@ def _party(reader: Reader, element: Element | None, path: str = ".") -> Party | 
         vat_ids=tuple(vat),
         tax_ids=tuple(other),
         has_address=address is not None,
-        country=reader.text(address, "cac:Country/cbc:IdentificationCode"),
+        country=reader.code(address, "cac:Country/cbc:IdentificationCode"),
         endpoint=words(endpoint),
         endpoint_scheme=None if endpoint is None else endpoint.get("schemeID"),
     )
@@ -110,6 +127,26 @@ def _party(reader: Reader, element: Element | None, path: str = ".") -> Party | 
 
 def _is_vat(reader: Reader, element: Element) -> bool:
     return (reader.text(element, "cac:TaxScheme/cbc:ID") or "").upper() == "VAT"
+
+
+def _currencies(elements: Iterable[Element]) -> tuple[str, ...]:
+    """Those that the amounts bear, each once; "" if one bears none."""
+    amounts = (element for element in elements if element.tag in AMOUNTS)
+    return tuple(dict.fromkeys(" ".join(one.get("currencyID", "").split()) for one in amounts))
+
+
+def _references(reader: Reader, root: Element) -> tuple[str, ...]:
+    """The kinds of the objects that the document, or a line, is about."""
+    kinds = ("AdditionalDocumentReference", "DocumentReference")
+    ids = (one for kind in kinds for one in reader.all(root, f".//cac:{kind}[cbc:DocumentTypeCode='130']/cbc:ID"))
+    return tuple(dict.fromkeys(" ".join(one.get("schemeID", "").split()) for one in ids if "schemeID" in one.attrib))
+
+
+def _subject(note: str) -> str | None:
+    """What a note says that it is about: a code of three letters between two `#`, before its words."""
+    _, _, rest = note.partition("#")
+    code, found, _ = rest.partition("#")
+    return code if found and len(code) == 3 else None
 
 
 def _period(reader: Reader, element: Element) -> Period:
@@ -122,7 +159,7 @@ def _period(reader: Reader, element: Element) -> Period:
 
 def _payment(reader: Reader, element: Element) -> PaymentMeans:
     return PaymentMeans(
-        code=reader.text(element, "cbc:PaymentMeansCode"),
+        code=reader.code(element, "cbc:PaymentMeansCode"),
         accounts=tuple(
             Account(
                 id=reader.text(one, "cbc:ID"),
@@ -137,7 +174,7 @@ def _payment(reader: Reader, element: Element) -> PaymentMeans:
 
 def _category(reader: Reader, element: Element) -> Category:
     return Category(
-        code=reader.text(element, "cbc:ID"),
+        code=reader.code(element, "cbc:ID"),
         rate=reader.amount(element, "cbc:Percent", "VAT rate"),
         vat=_is_vat(reader, element),
         reason=reader.text(element, "cbc:TaxExemptionReason"),
@@ -146,12 +183,14 @@ def _category(reader: Reader, element: Element) -> Category:
 
 
 def _categories(reader: Reader, element: Element, path: str) -> tuple[Category, ...]:
+    """All of them; several belong in no place where one does, and `first` says so."""
+    reader.first(element, path)
     return tuple(_category(reader, one) for one in reader.all(element, path))
 
 
 def _extra(reader: Reader, element: Element, where: str) -> AllowanceCharge:
     return AllowanceCharge(
-        is_charge=flag(reader.text(element, "cbc:ChargeIndicator")),
+        is_charge=reader.flag(element, "cbc:ChargeIndicator", f"{where}, allowance or charge"),
         amount=reader.amount(element, "cbc:Amount", f"{where}, amount of an allowance or charge"),
         base=reader.amount(element, "cbc:BaseAmount", f"{where}, base of an allowance or charge"),
         reason=reader.text(element, "cbc:AllowanceChargeReason"),
@@ -203,8 +242,9 @@ def _line(reader: Reader, element: Element, place: int) -> Line:
         name=reader.text(item, "cbc:Name"),
         seller_item=reader.text(item, "cac:SellersItemIdentification/cbc:ID"),
         order_line=reader.text(element, "cac:OrderLineReference/cbc:LineID"),
-        origin=reader.text(item, "cac:OriginCountry/cbc:IdentificationCode"),
+        origin=reader.code(item, "cac:OriginCountry/cbc:IdentificationCode"),
         price=reader.amount(price, "cbc:PriceAmount", f"{where}, BT-146 net price"),
+        price_units=tuple(one.get("unitCode") for one in reader.all(price, "cbc:BaseQuantity")),
         price_base=reader.amount(price, "cbc:BaseQuantity", f"{where}, BT-149 base quantity"),
         gross_price=reader.amount(price, "cac:AllowanceCharge/cbc:BaseAmount", f"{where}, BT-148 gross price"),
         categories=() if item is None else _categories(reader, item, "cac:ClassifiedTaxCategory"),

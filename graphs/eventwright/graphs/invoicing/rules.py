@@ -42,8 +42,8 @@ FOR_TEXTS = frozenset(
         "BR-CL-04",
     }
 )
-#: The rules that reckon: a sum, a rate, a decimal too many.
-ARITHMETIC = re.compile(r"BR-CO-1[0-7]|BR-[A-Z]+-0[89]|BR-DEC-\d+|FORM")
+#: The rules that reckon: a sum, a rate, a decimal too many, another currency.
+ARITHMETIC = re.compile(r"BR-CO-1[0-7]|BR-[A-Z]+-0[89]|BR-DEC-\d+|UBL-DT-01|CURRENCY|FORM")
 
 
 def findings(invoice: EInvoice) -> list[Finding]:

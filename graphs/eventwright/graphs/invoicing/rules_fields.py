@@ -31,12 +31,15 @@ def document(invoice: EInvoice) -> Iterator[Finding]:
     yield from missing("BR-07", "BT-44", buyer.name, "it names the buyer")
     yield from missing("BR-08", "BG-5", seller.has_address, "it has the seller's address")
     yield from missing("BR-10", "BG-8", buyer.has_address, "it has the buyer's address")
-    if seller.has_address:
+    # In CII a country is missing also where the whole address is.
+    in_cii = invoice.syntax == "cii"
+    if seller.has_address or in_cii:
         yield from missing("BR-09", "BT-40", seller.country, "the seller's address has a country")
-    if buyer.has_address:
+    if buyer.has_address or in_cii:
         yield from missing("BR-11", "BT-55", buyer.country, "the buyer's address has a country")
     yield from missing("BR-16", "BG-25", bool(invoice.lines), "it has a line")
-    if invoice.tax_currency and all(total.currency != invoice.tax_currency for total in invoice.taxes):
+    twice = invoice.syntax == "cii" and invoice.tax_currency == invoice.currency
+    if invoice.tax_currency and (twice or all(total.currency != invoice.tax_currency for total in invoice.taxes)):
         yield Finding(rule="BR-53", at="BT-111", says="the VAT is also told in the currency of the tax")
     if invoice.tax_point and any(period.code for period in invoice.periods):
         yield Finding(rule="BR-CO-03", at="BT-7, BT-8", says="the tax point is a date or a code, not both")
@@ -46,15 +49,18 @@ def document(invoice: EInvoice) -> Iterator[Finding]:
         yield from missing("BR-52", "BT-122", number, "a document is referred to by its number")
     for period in invoice.periods:
         yield from _period(period, "BR-29", "BR-CO-19", "BG-14")
-    if invoice.root == "invoice" and invoice.totals is not None and (invoice.totals.payable or 0) > 0:
-        says = "what is due has a date or terms of payment"
-        yield from missing("BR-CO-25", "BT-9, BT-20", invoice.due or invoice.terms, says)
+    for currency in invoice.sum_currencies:
+        if currency and invoice.currency and currency != invoice.currency:
+            says = "all amounts but those of the VAT are in the invoice's own currency"
+            yield Finding(rule="CURRENCY", at="amounts", stated=currency[:20], expected=invoice.currency, says=says)
     yield from _unreadable(invoice)
 
 
 def _unreadable(invoice: EInvoice) -> Iterator[Finding]:
     for one in invoice.unreadable:
         yield Finding(rule="FORM", at=one.at, stated=one.text, says="it can be read as what it should be")
+    for each in invoice.misplaced:
+        yield Finding(rule=each.rule, at=each.at, says="it stands where, and as often as, the syntax says")
 
 
 def _period(period: Period, order: str, filled: str, at: str) -> Iterator[Finding]:
@@ -112,7 +118,9 @@ def payment(invoice: EInvoice) -> Iterator[Finding]:
     if sum(means.has_mandate for means in invoice.payment) > 1:
         yield Finding(rule="BR-67", at="BG-19", says="one mandate at most is named")
     if invoice.has_delivery_address:
-        yield from missing("BR-57", "BT-80", invoice.delivery_country, "the address of delivery has a country")
+        # An empty one is there in UBL; that it is no code, another rule says.
+        country = invoice.delivery_country if invoice.syntax == "cii" else invoice.delivery_country is not None
+        yield from missing("BR-57", "BT-80", country, "the address of delivery has a country")
 
 
 def _means(means: PaymentMeans) -> Iterator[Finding]:
@@ -144,6 +152,8 @@ def _line(line: Line, at: str) -> Iterator[Finding]:
     yield from missing("BR-25", f"{at}, BT-153", line.name, "a line names its item")
     yield from missing("BR-26", f"{at}, BT-146", line.price, "a line has a net price")
     for rule, term, price in (("BR-27", "BT-146", line.price), ("BR-28", "BT-148", line.gross_price)):
+        if price is None and rule == "BR-27":
+            yield Finding(rule=rule, at=f"{at}, {term}", says="a price is not below zero")
         if price is not None and price < 0:
             says = "a price is not below zero"
             yield Finding(rule=rule, at=f"{at}, {term}", stated=money(price), expected=">= 0.00", says=says)
@@ -174,6 +184,10 @@ def _extra(extra: AllowanceCharge, at: str, rules: tuple[str, str, str, str]) ->
         yield Finding(rule=again, at=at, says="it has a reason")
 
 
+def _shortest(amount: Decimal | None) -> Decimal | None:
+    return None if amount is None else amount.normalize()
+
+
 def decimals(invoice: EInvoice) -> Iterator[Finding]:
     """Amounts have two decimals at most."""
     totals = invoice.totals
@@ -191,7 +205,8 @@ def decimals(invoice: EInvoice) -> Iterator[Finding]:
         ]
     for total in invoice.taxes:
         rule = "BR-DEC-15" if total.currency == invoice.tax_currency != invoice.currency else "BR-DEC-13"
-        amounts.append((rule, "BT-110, BT-111", total.tax))
+        # Of these two CII looks at the value, not at how many zeros follow it.
+        amounts.append((rule, "BT-110, BT-111", _shortest(total.tax) if invoice.syntax == "cii" else total.tax))
         for part in total.breakdown:
             amounts += [("BR-DEC-19", "BT-116", part.taxable), ("BR-DEC-20", "BT-117", part.tax)]
     for extra in invoice.extras:
