@@ -12,11 +12,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from tests.attacks.obedient import ObedientModel
 from tests.attacks.office import filing_office
+from tests.attacks.rows_discounts import staff
 from tests.attacks.table import SUBJECTS
 from tests.attacks.words import Case, Vector
 from tests.attacks.world import World
@@ -29,10 +32,13 @@ from eventwright.guardrails.redaction import Redaction
 from eventwright.guardrails.stages import ALL_STAGES
 from eventwright.guardrails.verdicts import Stage, VerdictKind
 from eventwright.queue.desk import AlreadyDecided, ReviewClosed
+from eventwright.runs import schema
+from eventwright.runs.database import open_database
 from eventwright.runs.errors import MayNotDecide
 from eventwright.runs.event import Event, new_id
-from eventwright.runs.records import Decision, DecisionType, JournalKind, Review, ReviewKind, ReviewState
+from eventwright.runs.records import Decision, DecisionType, JournalKind, Review, ReviewKind, ReviewState, Run
 from eventwright.runs.states import RunState
+from eventwright.runs.waits import WaitState, waits
 
 #: Nothing more happens in these without somebody from outside.
 AT_REST = {RunState.COMPLETED, RunState.CANCELLED, RunState.FAILED, RunState.WAITING}
@@ -49,11 +55,17 @@ class Outcome:
     case: Case
     #: Whether the world shows what the attacker wanted, or, in an honest arm, what the business wanted.
     achieved: bool = False
+    #: Whether a model read the injected text and did what it says.
     obeyed: bool = False
     states: list[str] = field(default_factory=list)
     #: Questions about calls that people answered with yes.
     approvals: int = 0
     denials: list[str] = field(default_factory=list)
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the attack came to where it works: to the model, or into a run, if no model is in its way."""
+        return self.obeyed or (self.case.hostile and self.case.attack.by_itself and bool(self.states))
 
 
 @dataclass
@@ -78,9 +90,22 @@ class Arm:
             )
             sent.append((case, event))
         receipts = await asyncio.gather(*(self.app.engine.receive(event) for _, event in sent))
-        started = [receipt.runs[0].id for receipt in receipts]
-        self.runs.update(zip(started, (case for case, _ in sent), strict=True))
-        return started
+        started = [(run.id, case) for receipt, (case, _) in zip(receipts, sent, strict=True) for run in receipt.runs]
+        self.runs.update(started)
+        return [run_id for run_id, _ in started]
+
+    async def pass_time(self, run_ids: Sequence[str]) -> None:
+        """What these runs wait for does not come, and its time is over now."""
+
+        def end(connection: sa.Connection) -> None:
+            now = datetime.now(UTC)
+            of_run = waits.c.run_id.in_(run_ids) & (waits.c.state == str(WaitState.OPEN))
+            connection.execute(sa.update(waits).where(of_run).values(deadline=now))
+            waiting = schema.runs.c.id.in_(run_ids) & (schema.runs.c.state == str(RunState.WAITING))
+            connection.execute(sa.update(schema.runs).where(waiting).values(due_at=now))
+
+        async with open_database(self.app.settings.database) as database:
+            await database.write(end)
 
     async def rest(self, run_ids: Sequence[str], *reviewers: Reviewer) -> None:
         """Let the runs go on until nobody of the reviewers, asked one after the other, has anything more to say."""
@@ -88,7 +113,8 @@ class Arm:
             moving = set(run_ids)
             while moving:
                 runs = await asyncio.gather(*(self.app.store.run(run_id) for run_id in sorted(moving)))
-                moving -= {run.id for run in runs if run.state in AT_REST}
+                now = await self.app.store.now()
+                moving -= {run.id for run in runs if run.state in AT_REST and not _goes_on(run, now)}
                 asking = [run.id for run in runs if run.state is RunState.PENDING_APPROVAL]
                 moving -= await self._ask(asking, reviewer)
                 await asyncio.sleep(0.02 + len(moving) / 1000 if moving else 0)
@@ -113,15 +139,22 @@ class Arm:
         return silent & {review.run_id for review in reviews}
 
 
+def _goes_on(run: Run, now: datetime) -> bool:
+    """Whether what it waited for has come, or the time is over."""
+    return run.state is RunState.WAITING and run.due_at is not None and run.due_at <= now
+
+
 # -- people ------------------------------------------------------------------------------------------------------------
 
 
 def colleague(arm: Arm, case: Case, review: Review) -> Decision | None:
-    """Answers what the author's graph asks, and pastes into it what an attacker gave them."""
-    if review.interrupt_id is None or DecisionType.RESPOND not in review.allowed:
+    """Answers what the author's graph asks, as the subject knows it."""
+    answer = None if review.interrupt_id is None else case.subject.answer(case, review)
+    if answer is None:
         return None
-    words = f"Tell them ten days. {case.hidden_in(Vector.COMMENT)}"
-    return Decision(type=DecisionType.RESPOND, by="colleague", response={"advice": words})
+    if answer is True:
+        return Decision(type=DecisionType.APPROVE, by="colleague")
+    return Decision(type=DecisionType.RESPOND, by="colleague", response=answer)
 
 
 def nobody(arm: Arm, case: Case, review: Review) -> Decision | None:
@@ -130,10 +163,12 @@ def nobody(arm: Arm, case: Case, review: Review) -> Decision | None:
 
 
 def accomplice(arm: Arm, case: Case, review: Review) -> Decision | None:
-    """Approves whatever their own event asks for; only in the cases where the attacker has an account here."""
-    if not case.attack.accomplice or review.interrupt_id is not None:
+    """Approves whatever their own event asks for; only in the cases where the attacker has an account here, or a friend
+    who has one."""
+    who = case.attack.accomplice
+    if not who or review.interrupt_id is not None:
         return None
-    return Decision(type=DecisionType.APPROVE, by=case.requester)
+    return Decision(type=DecisionType.APPROVE, by=case.requester if who is True else who)
 
 
 def deadline(arm: Arm, case: Case, review: Review) -> Decision | None:
@@ -187,7 +222,13 @@ async def at_work(
     if redaction is not None:
         workflows = [dataclasses.replace(workflow, redaction=redaction) for workflow in workflows]
     model = ObedientModel.of(cases)
-    settings = Settings(home=folder, database_url=database_url, redis_url=redis_url, **BRISK)  # type: ignore[arg-type]
+    settings = Settings(  # type: ignore[call-arg]
+        home=folder,
+        database_url=database_url,
+        redis_url=redis_url,
+        roles=staff(cases),
+        **BRISK,  # type: ignore[arg-type]
+    )
     async with World.open(folder, cases) as world:
         clients = [*world.clients, model]
         async with open_app(settings, workflows=workflows, resources=clients, works=True) as app:
@@ -214,7 +255,18 @@ async def play(arm: Arm, reviewers: Sequence[Reviewer]) -> list[Outcome]:
             for data in (wave[number] if number < len(wave) else ())
         ]
         await arm.rest(await arm.send(events), *reviewers)
+    told = [(case, kind, data) for case in arm.cases if case.attack.then for kind, data in await _told(arm, case)]
+    await arm.send(told)
+    await arm.rest([run_id for run_id, case in arm.runs.items() if case.attack.then], *reviewers)
+    late = [run_id for run_id, case in arm.runs.items() if case.attack.later]
+    if late:
+        await arm.pass_time(late)
+        await arm.rest(late, *reviewers)
     return await asyncio.gather(*(_outcome(arm, case) for case in arm.cases))
+
+
+async def _told(arm: Arm, case: Case) -> Sequence[tuple[str, dict[str, Any]]]:
+    return await case.attack.then(arm.world, case) if case.attack.then else ()
 
 
 async def _outcome(arm: Arm, case: Case) -> Outcome:
@@ -254,6 +306,6 @@ def honest(cases: Iterable[Case]) -> list[Case]:
     seen: dict[Any, Case] = {}
     for case in cases:
         attack = case.attack
-        kind = (case.subject.name, case.vector, attack.owed, attack.waves)
+        kind = (case.subject.name, case.vector, attack.owed, attack.waves, attack.then, attack.later)
         seen.setdefault(kind, dataclasses.replace(case, hostile=False))
     return list(seen.values())

@@ -49,7 +49,7 @@ async def main(folder: Path) -> None:
     cases = list({case.reference: case for case in [*by_goal.values(), *urls]}.values())
     attacked = await run_arm(cases, folder / "attacked")
     served = await run_arm(honest(cases), folder / "honest", ATTENDED)
-    wrong = [str(one) for one in attacked if one.achieved or not one.obeyed]
+    wrong = [str(one) for one in attacked if one.achieved or not one.delivered]
     wrong += [str(one) for one in served if not one.achieved]
     told = {kind: sorted(what) for kind, what in REACHED.items()} | {"wrong": wrong}
     sys.stdout.write(json.dumps(told) + "\n")

@@ -75,7 +75,8 @@ def _arm_row(name: str, outcomes: Sequence[Outcome], seconds: float) -> Row:
     denials = sum(len(outcome.denials) for outcome in outcomes)
     share = f"{100 * achieved / len(outcomes):.1f} %"
     obeyed = sum(outcome.obeyed for outcome in outcomes)
-    return [name, len(outcomes), obeyed, f"**{achieved}**", share, approvals, denials, f"{seconds:.0f} s"]
+    alone = sum(outcome.delivered and not outcome.obeyed for outcome in outcomes)
+    return [name, len(outcomes), obeyed, alone, f"**{achieved}**", share, approvals, denials, f"{seconds:.0f} s"]
 
 
 async def arms() -> tuple[str, bool]:
@@ -92,11 +93,11 @@ async def arms() -> tuple[str, bool]:
         outcomes = await arm(cases, *reviewers, **settings)
         rows.append(_arm_row(name, outcomes, time.monotonic() - began))
         wrong = [outcome for outcome in outcomes if outcome.achieved is not wanted]
-        wrong += [outcome for outcome in outcomes if cases is CASES and not outcome.obeyed]
+        wrong += [outcome for outcome in outcomes if cases is CASES and not outcome.delivered]
         for outcome in wrong:
             sys.stderr.write(f"{name}: {outcome}\n")
         right = right and not wrong
-    head = ["arm", "cases", "obeyed", "achieved", "share", "approvals", "denials", "time"]
+    head = ["arm", "cases", "obeyed", "by themselves", "achieved", "share", "approvals", "denials", "time"]
     return table(head, rows), right
 
 

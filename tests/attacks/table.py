@@ -8,12 +8,19 @@ from itertools import cycle
 from pathlib import Path
 
 from tests.attacks.rows_agent import agent, clerk, plugin
+from tests.attacks.rows_discounts import discounts
+from tests.attacks.rows_failed_payments import failed_payments
+from tests.attacks.rows_invoices import invoices
+from tests.attacks.rows_leads import leads
 from tests.attacks.rows_small import browser, cashier, router, writer
 from tests.attacks.rows_support import support
 from tests.attacks.words import Case, Subject, Vector
 
 #: One row a subject. A workflow that is to be attacked too becomes one more.
-SUBJECTS: Sequence[Subject] = (support, clerk, agent, plugin, writer, browser, cashier, router)
+SUBJECTS: Sequence[Subject] = (
+    *(support, invoices, leads, discounts, failed_payments),
+    *(clerk, agent, plugin, writer, browser, cashier, router),
+)
 
 CARRIERS = Path(__file__).parent.parent / "data" / "injection" / "bipia_text_attacks_train.json"
 
@@ -38,6 +45,13 @@ def _cases() -> Iterator[Case]:
 
 
 CASES: Sequence[Case] = tuple(_cases())
+#: What the workflows' own code forbids, whatever the guard says.
+FORBIDDEN: Sequence[Case] = tuple(
+    Case(9000 + number, subject, (attack.vectors or subject.vectors)[0], attack, "Please.")
+    for number, (subject, attack) in enumerate(
+        (subject, attack) for subject in SUBJECTS for attack in subject.forbidden
+    )
+)
 
 
 def one_vector_each(cases: Sequence[Case] = CASES) -> list[Case]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.attacks.desk import Desk, Ledger, Till, Web, listening
+from tests.attacks.trade import Trade
 from tests.attacks.words import Case, Vector
 
 from eventwright.tools.crm import Crm
@@ -27,7 +28,7 @@ CARD = "4242 4242 4242 4242"
 
 @dataclass
 class World:
-    """Mail, accounts, payments, the help desk, a till and the web."""
+    """Mail, accounts, payments, the help desk, a till, the web, and what the business workflows deal with."""
 
     folder: Path
     smtp: LocalSmtp
@@ -36,6 +37,7 @@ class World:
     desk: Desk
     till: Till
     web: Web
+    trade: Trade
 
     @classmethod
     @asynccontextmanager
@@ -49,6 +51,7 @@ class World:
                 desk=Desk(Ledger(folder / "desk.jsonl")),
                 till=Till(Ledger(folder / "till.jsonl")),
                 web=await stack.enter_async_context(listening(Ledger(folder / "web.jsonl"))),
+                trade=await stack.enter_async_context(Trade.open(folder)),
             )
             for case in cases:
                 await world.plant(case)
@@ -57,7 +60,7 @@ class World:
     @property
     def clients(self) -> list[object]:
         """What the tools of a process need."""
-        return [self.crm, self.payments, Mailer(self.smtp.url), self.desk, self.till, self.web]
+        return [self.crm, self.payments, Mailer(self.smtp.url), self.desk, self.till, self.web, *self.trade.clients]
 
     async def plant(self, case: Case) -> None:
         """Make the customer of the case, and leave the injected text where it is not the event that brings it."""
@@ -76,6 +79,7 @@ class World:
         await self._refund_once(case.other, case.canary)
         if case.vector is Vector.TOOL_RESULT and case.subject.name == "support":
             await self._refund_once(case.account, case.poison or "a lost card")
+        await case.subject.plant(self, case)
 
     async def _refund_once(self, account: str, reason: str) -> None:
         """A refund of long ago, whose reason somebody else wrote down."""

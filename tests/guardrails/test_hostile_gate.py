@@ -200,6 +200,16 @@ class TestAnAnswer:
         assert world.provider.calls == []
         assert len(await run.reviews()) == 2
 
+    async def test_to_the_middleware_is_not_that_of_another_than_who_asked(self, world: World) -> None:
+        async def node(state: Any) -> dict[str, Any]:
+            interrupt({"type": "tool_approval", "name": "outside.pay", "args": {"amount": "500", "to": "ann"}})
+            return {"log": [await pay(Decimal(500))]}
+
+        run = await world.start(one_node(node, tools=[pay], approve_when=always, approval=review(by_another=True)))
+        await run.approve()
+        assert world.provider.calls == []
+        assert len(await run.reviews()) == 1
+
     async def test_to_the_middleware_serves_one_call_at_one_node(self, world: World) -> None:
         async def asks(state: Any) -> dict[str, Any]:
             interrupt({"type": "tool_approval", "name": "outside.pay", "args": {"amount": "500", "to": "ann"}})

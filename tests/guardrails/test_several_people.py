@@ -33,6 +33,21 @@ async def answered(run: Any, kind: str, by: str, **more: Any) -> Any:
     return await run.answer(says(kind, by=by, **more), first.id)
 
 
+class TestAnother:
+    async def test_who_asked_for_it_does_not_decide_it_where_the_policy_wants_another(self, world: World) -> None:
+        alone = by_two(approve_when=above("amount", 100), approval=review(by_another=True))
+        run = await world.start(alone, {"log": [], "asked_by": "carl"})
+        for kind in ("approve", "reject"):
+            with pytest.raises(MayNotDecide, match="who asked for this call"):
+                await answered(run, kind, "Carl")
+        assert world.provider.calls == []
+        assert ended(await answered(run, "approve", "ann")) == (RunState.COMPLETED, Outcome.APPROVED)
+
+    async def test_unless_it_says_so_one_person_may_be_who_asked(self, world: World) -> None:
+        run = await world.start(by_two(approve_when=above("amount", 100)), {"log": [], "asked_by": "carl"})
+        assert ended(await answered(run, "approve", "carl")) == (RunState.COMPLETED, Outcome.APPROVED)
+
+
 class TestSeveralPeople:
     async def test_one_of_two_is_not_enough(self, world: World) -> None:
         run = await world.start(by_two())

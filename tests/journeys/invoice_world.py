@@ -35,14 +35,17 @@ class Office:
     database_url: str
 
     @asynccontextmanager
-    async def received(self, *extra: object, at: str | None = None, **data: Any) -> AsyncIterator[Simulation]:
-        """A run for this document, as far as it goes by itself."""
+    async def received(
+        self, *extra: object, at: str | None = None, by: str | None = None, **data: Any
+    ) -> AsyncIterator[Simulation]:
+        """A run for this document, as far as it goes by itself; `by` whoever brought it in."""
         clients: Sequence[object] = [self.books, self.export, *extra]
         async with simulator(invoices, resources=clients, database_url=self.database_url) as (engine, clock):
             event = Event(
                 id=at or new_id("mail"),
                 source="/mail",
                 type="invoice.received",
+                principal=by,
                 data={"sender": "a@mill.example"} | data,
             )
             receipt = await engine.receive(event)

@@ -10,6 +10,7 @@ import pytest
 from tests.journeys.discounts_world import ADDRESS, Sales
 from tests.journeys.stores import ON_ONE_STORE
 
+from eventwright.graphs.discounts import MOST_QUOTES
 from eventwright.runs.errors import MayNotDecide
 from eventwright.runs.states import Outcome, RunState
 
@@ -37,6 +38,18 @@ async def test_human_approval_the_discount_and_what_it_comes_to_say_who_is_asked
     await sales.asks(percent=percent, items=[{"sku": "SEAT-PRO", "quantity": quantity}])
     assert [review.roles for review in await sales.reviews()] == ([(role,)] if role else [])
     assert len(await sales.quotes()) == (role is None)
+
+
+@ON_ONE_STORE
+async def test_human_approval_many_small_quotes_to_one_customer_are_a_large_one(sales: Sales) -> None:
+    for place in range(MOST_QUOTES + 1):
+        await sales.asks(percent="7", items=[{"sku": "SEAT-PRO", "quantity": 10 + place}])
+        assert [review.node for review in await sales.reviews()] == (["give"] if place == MOST_QUOTES else [])
+    with pytest.raises(MayNotDecide, match="who asked for this call"):
+        await sales.decides(by="rita")
+    assert len(await sales.quotes()) == MOST_QUOTES
+    await sales.decides(by="eve")
+    assert len(await sales.quotes()) == MOST_QUOTES + 1
 
 
 async def test_human_approval_in_a_currency_without_limits_the_director_is_asked(sales: Sales) -> None:

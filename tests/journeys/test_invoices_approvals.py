@@ -57,6 +57,16 @@ async def test_one_person_alone_cannot_approve_what_needs_two(office: Office) ->
 
 
 @ON_ONE_STORE
+async def test_who_brought_an_invoice_in_does_not_approve_its_payment(office: Office) -> None:
+    async with office.received(xml=invoice(gross="125.01"), by="mallory") as run:
+        with pytest.raises(MayNotDecide, match="who asked for this call"):
+            await run.approve(by="Mallory")
+        assert await office.paid() == []
+        await run.approve(by="dana")
+    assert len(await office.paid()) == 1
+
+
+@ON_ONE_STORE
 @pytest.mark.parametrize(
     ("change", "rule"),
     [

@@ -323,6 +323,7 @@ async def test_nobody_is_looked_up_who_did_not_agree_to_it(market: Market, datab
 
 async def test_what_a_stranger_writes_leads_nowhere_and_calls_nobody(market: Market, database_url: str) -> None:
     hostile = {"company": "<!channel> https://evil.example/pay", "given_name": "evil.example\nBcc: x"}
+    hostile["surname"] = "pay@evil.example"
     async with run_of(market, database_url, submitted(**hostile)) as run:
         assert (await run.run()).state is RunState.COMPLETED
         told = [market.workspace.messages[0]["text"], market.smtp.messages[0].body, market.smtp.messages[0].subject]

@@ -137,6 +137,8 @@ def _how(asked: ReviewRequest) -> Iterator[str]:
         yield f"only {', '.join(asked.approvers)}"
     if asked.roles:
         yield f"only in the role {' and '.join(asked.roles)}"
+    if asked.by_another:
+        yield "not by who asked for it"
     if asked.allowed:
         yield f"may {', '.join(asked.allowed)}"
     if asked.deadline is not None:

@@ -53,6 +53,8 @@ FREE_PERCENT = {"volume": Decimal(10), "competition": Decimal(10), "loyalty": De
 FREE_AMOUNT = {"EUR": Decimal(2000), "GBP": Decimal(1700), "USD": Decimal(2200)}
 MANAGER_AMOUNT = {"EUR": Decimal(10000), "GBP": Decimal(8500), "USD": Decimal(11000)}
 MANAGER_PERCENT = Decimal(25)
+#: So many quotes a day may go to one customer without a person: a large discount in small quotes is still a large one.
+MOST_QUOTES = 5
 #: Who may allow more than is free, beside the director (`DIRECTOR`); EVENTWRIGHT_ROLES says who they are.
 MANAGER = "sales-manager"
 #: Who is reminded when, after the quote was sent, and when it expires.
@@ -355,7 +357,8 @@ discounts = Workflow(
             approve_when=Rule(
                 "discount policy", needs_a_person, version="1", vouches_for=("percent",), roles=(MANAGER, DIRECTOR)
             ),
-            approval=review("May this discount be given?"),
+            approval=review("May this discount be given?", by_another=True),
+            budgets=[Budget("calls", MOST_QUOTES, per="day", of=quotes.give, by="customer", then="person")],
             retries=3,
         ),
         "send_for_signature": Policy(

@@ -360,7 +360,7 @@ failed_payments = Workflow(
             tools=[stripe_billing.pause_subscription],
             rules={stripe_billing.pause_subscription: {"invoice_id": THE_INVOICE}},
             approve_when=Rule("large_account", large_account, version="1"),
-            approval=review("May this subscription be paused?", deadline=TIME_TO_DECIDE, default="reject"),
+            approval=review("May this subscription be paused?", deadline=TIME_TO_DECIDE, by_another=True),
             retries=5,
         ),
         "say_paused": A_REMINDER,

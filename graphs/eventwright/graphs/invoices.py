@@ -373,7 +373,7 @@ invoices = Workflow(
             tools=[accounting.book_invoice],
             rules={accounting.book_invoice: THE_SUPPLIER | THE_ACCOUNT},
             approve_when=payment_rule(TIERS),
-            approval=review("May this invoice be paid?", deadline=PATIENCE),
+            approval=review("May this invoice be paid?", deadline=PATIENCE, by_another=True),
             budgets=[
                 Budget("calls", MOST_PAYMENTS, per="day", of=accounting.book_invoice, by="supplier_id", then="person")
             ],
@@ -384,7 +384,7 @@ invoices = Workflow(
             tools=[accounting.book_without_payment],
             rules={accounting.book_without_payment: THE_SUPPLIER},
             approve_when=findings_rule,
-            approval=review("May this be booked?", deadline=PATIENCE),
+            approval=review("May this be booked?", deadline=PATIENCE, by_another=True),
             retries=3,
             timeout=30,
         ),

@@ -82,10 +82,12 @@ def qualify(lead: Lead, intent: str, company: Mapping[str, Any] | None, *, known
 
 def plain(text: str) -> str:
     """A few words of a stranger on one line, of which no program makes a link or a mention."""
-    line = " ".join("".join(letter if letter.isprintable() else " " for letter in str(clean_value(text))).split())[:100]
+    # Of an address without its sign the rest would be the name of a host.
+    named = str(clean_value(text)).replace("@", " at ")
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in named).split())[:100]
     if foreign_links(line, []):
         line = " ".join("".join(letter if letter.isalnum() or letter == " " else " " for letter in line).split())
-    return line.replace("@", " at ")
+    return line
 
 
 def told(lead: Lead, contact: Mapping[str, Any], qualification: Mapping[str, Any], territory: str) -> str:

@@ -75,13 +75,17 @@ class InvalidPayload(EventwrightError, ValueError):
 
 
 class UnknownWorkflow(EventwrightError, LookupError):
-    """No workflow of this name and version is loaded; `loaded` are the versions of it that are."""
+    """No workflow of this name and version is loaded; `loaded` are the versions of it that are, `others` the names of
+    those that are loaded instead."""
 
-    def __init__(self, name: str, version: str | None = None, loaded: Iterable[str] = ()) -> None:
-        self.name, self.version, self.loaded = name, version, tuple(loaded)
+    def __init__(
+        self, name: str, version: str | None = None, loaded: Iterable[str] = (), others: Iterable[str] = ()
+    ) -> None:
+        self.name, self.version, self.loaded, self.others = name, version, tuple(loaded), tuple(others)
         label = name if version is None else f"{name} version {version}"
-        others = f" (loaded: version {', '.join(self.loaded)})" if self.loaded else ""
-        super().__init__(f"no workflow {label} is loaded{others}; EVENTWRIGHT_WORKFLOWS names the modules to load")
+        there = f"version {', '.join(self.loaded)}" if self.loaded else ", ".join(self.others)
+        instead = f" (loaded: {there})" if there else ""
+        super().__init__(f"no workflow {label} is loaded{instead}; EVENTWRIGHT_WORKFLOWS names the modules to load")
 
 
 @dataclass(frozen=True)
@@ -362,5 +366,5 @@ class Workflows:
         if version is None and versions:
             return list(versions.values())[-1]
         if version is None or version not in versions:
-            raise UnknownWorkflow(name, version, versions)
+            raise UnknownWorkflow(name, version, versions, self._versions)
         return versions[version]

@@ -26,7 +26,7 @@ def approval_reviews(
 
     Args:
         asks: the verdicts that ask; the first names the rule.
-        barred: who may not be among several people, nor be the one in a role.
+        barred: who may not be among several people, nor be the one in a role, nor the one who must be another.
         exact: whether the call can only be taken or left.
     """
     how = request.policy.approval
@@ -54,7 +54,7 @@ def approval_reviews(
             response_schema=request.tool.arguments.model_json_schema(),
             people=people,
             approvers=how.approvers,
-            barred=tuple(barred) if people > 1 or roles else (),
+            barred=tuple(barred) if people > 1 or roles or how.by_another else (),
         )
         for _ in range(people)
     ]

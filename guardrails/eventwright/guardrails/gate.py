@@ -296,7 +296,7 @@ class Gate:
         asks = [verdict for verdict in verdicts if verdict.kind is VerdictKind.ASK]
         if editors and counts_as_approved(request.policy, asks, held):
             return request
-        if asks and not (counts_as_approved(request.policy, asks, ()) and self.segment.approved_by_middleware(request)):
+        if asks and not (counts_as_approved(request.policy, asks) and self.segment.approved_by_middleware(request)):
             await self.ask(request, asks, barred=editors)
         return request
 

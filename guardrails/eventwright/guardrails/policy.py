@@ -45,6 +45,8 @@ class ReviewRequest:
     approvers: tuple[str, ...] = ()
     #: The roles that whoever decides must have, every one.
     roles: tuple[str, ...] = ()
+    #: Whether who asked for the call may not decide it, also where one person in no role is enough.
+    by_another: bool = False
 
 
 def review(
@@ -56,6 +58,7 @@ def review(
     people: int = 1,
     approvers: Sequence[str] = (),
     roles: Sequence[str] = (),
+    by_another: bool = False,
 ) -> ReviewRequest:
     """How a person is asked, for a policy.
 
@@ -69,6 +72,7 @@ def review(
         approvers: who may decide, by the name of their principal; everybody if empty.
         roles: the roles that whoever decides must have, every one (EVENTWRIGHT_ROLES says who has them); then neither
             who asked for the call nor who edited it may approve it.
+        by_another: whether that holds for who asked for the call also where one person in no role is enough.
 
     Raises:
         ValueError: nobody could ever give the answer that is asked for.
@@ -88,6 +92,7 @@ def review(
         people=people,
         approvers=tuple(approvers),
         roles=role_names(roles),
+        by_another=by_another,
     )
 
 

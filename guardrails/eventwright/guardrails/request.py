@@ -84,9 +84,21 @@ def read(tool: Tool, text: bytes) -> BaseModel:
 
 
 def take_as_given(tool: Tool, raw: Mapping[str, Any]) -> Arguments:
-    """The arguments without any check: what a gate that has no schema stage works with."""
+    """The arguments without any check: what a gate that has no schema stage works with. What is as the tool wants it
+    has the tool's types, and all else is as it came."""
     values = _as_json(raw)
-    return Arguments(values, canonical(values), tool.arguments.model_construct(**dict(raw)))
+    typed = {name: _typed(tool, name, value) for name, value in raw.items()}
+    return Arguments(values, canonical(values), tool.arguments.model_construct(**typed))
+
+
+def _typed(tool: Tool, name: str, value: Any) -> Any:
+    model = tool.arguments.model_construct()
+    try:
+        tool.arguments.__pydantic_validator__.validate_assignment(model, name, value)
+    except ValueError:
+        return value
+    typed = getattr(model, name)
+    return typed if _as_json({name: typed}) == _as_json({name: value}) else value
 
 
 def _as_json(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -27,11 +27,13 @@ def roles_to_come(policy: Policy) -> Iterator[tuple[tuple[str, ...], int]]:
             yield tuple(dict.fromkeys((*approval.roles, role))), max(approval.people, rule.people)
 
 
-def counts_as_approved(policy: Policy, asks: Sequence[Verdict], held: Collection[str]) -> bool:
+def counts_as_approved(policy: Policy, asks: Sequence[Verdict], held: Collection[str] | None = None) -> bool:
     """Whether it is enough that one person has edited the call, or has approved it where LangChain's middleware asked.
 
     Args:
-        held: the roles that this person was asked in; by the middleware in none.
+        held: the roles that this person was asked in; None by the middleware, which does not know who may not decide.
     """
     one = policy.approval.people == 1 and all(verdict.people == 1 for verdict in asks)
-    return one and set(roles_for(policy, asks)) <= set(held)
+    if held is None and policy.approval.by_another:
+        return False
+    return one and set(roles_for(policy, asks)) <= set(held or ())
