@@ -43,6 +43,14 @@ def test_a_new_installation_is_well_and_nothing_is_made_by_looking(shell: Any) -
     assert not shell.home.exists()
 
 
+def test_a_setting_whose_name_is_typed_wrongly_is_named(shell: Any) -> None:
+    known = {"EVENTWRIGHT_SECRET_SHOP": "s3cret-s3cret", "EVENTWRIGHT_WEBHOOK_SHOP_EU_SECRET": "whsec_x"}
+    assert found(shell("doctor", "--json", **known))["settings"]["status"] == "ok"
+    settings = found(shell("doctor", "--json", **known, EVENTWRIGHT_CONCURENCY="5"))["settings"]
+    assert settings["status"] == "warn"
+    assert settings["detail"].endswith("nobody reads EVENTWRIGHT_CONCURENCY")
+
+
 def test_runs_that_no_worker_takes_are_found(shell: Any) -> None:
     shell.send("wish.made", {})
     database = Path(shell("db", "path").out.strip())

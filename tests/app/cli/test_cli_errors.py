@@ -69,6 +69,40 @@ def test_a_wrong_setting_is_named_and_its_value_is_not_repeated(shell: Any) -> N
     assert "s3cret" not in told
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("EVENTWRIGHT_METRICS_PORT", ""), ("EVENTWRIGHT_LANE", ""), ("EVENTWRIGHT_MODEL_CONCURRENCY", "")],
+)
+def test_a_setting_that_is_empty_counts_as_not_set(shell: Any, variable: str, value: str) -> None:
+    assert shell("runs", **{variable: value}).code == 0
+
+
+def test_what_is_wrong_with_a_setting_is_said_in_our_own_words_alone(shell: Any) -> None:
+    assert one_line(shell("runs", EVENTWRIGHT_LANE="A b")).startswith("error: EVENTWRIGHT_LANE: 'A b' can be no lane")
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("s3cret", "the address of the database cannot be read"),
+        ("mysql://ann:s3cret@db/shop", "sqlite or postgresql, and not in 'mysql'"),
+        ("sqlite:///{}", "holds no SQLite database, or a damaged one"),
+    ],
+)
+def test_what_is_no_database_is_named_with_how_to_write_one(shell: Any, tmp_path: Path, url: str, problem: str) -> None:
+    file = tmp_path / "letter.db"
+    file.write_text("Dear Ann, this is a letter. " * 40)
+    told = one_line(shell("runs", EVENTWRIGHT_DATABASE_URL=url.format(file)))
+    assert problem in told
+    assert "EVENTWRIGHT_DATABASE_URL is sqlite:///file or postgresql://" in told
+    assert "s3cret" not in told
+
+
+def test_a_workflow_that_is_not_loaded_is_told_with_those_that_are(shell: Any) -> None:
+    assert "no workflow shopp is loaded (loaded: orders, gifts" in one_line(shell("policy", "show", "shopp"))
+    assert "(loaded: orders, gifts" in one_line(shell("migrate", "--all", "--workflow", "shopp"))
+
+
 def test_workflows_that_cannot_be_loaded_are_named(shell: Any) -> None:
     assert "EVENTWRIGHT_WORKFLOWS names 'nowhere'" in one_line(shell("runs", EVENTWRIGHT_WORKFLOWS="nowhere"))
 
@@ -130,3 +164,9 @@ def test_what_broke_within_a_group_is_said_and_not_that_a_group_broke(capsys: py
     assert line == (
         "error: ValueError: no card takes 7 (EVENTWRIGHT_DEBUG=1 shows where); gone; `eventwright doctor` looks into it"
     )
+
+
+def test_a_home_that_is_a_file_is_said_to_be_one(shell_in: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.write_text("not a folder")
+    assert "home is a file, and a folder is needed" in one_line(shell_in(home)("runs"))

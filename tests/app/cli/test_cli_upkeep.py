@@ -69,6 +69,7 @@ def test_what_is_tried_first_deletes_nothing_and_says_what_would_be(
     tried = shell("db", "prune", "--dry-run", "--checkpoints-after", "0s", "--payloads-after", "0s")
     assert "would delete" in tried.out
     assert "checkpoints of 1 finished runs" in tried.out
+    assert "  eventwright db prune --checkpoints-after 0s --payloads-after 0s\n" in tried.out
     assert "Ann" in shell("run", done).out
     told = shell_counts(shell, "--dry-run", "--checkpoints-after", "0s", "--payloads-after", "0s")
     assert shell_counts(shell, "--checkpoints-after", "0s", "--payloads-after", "0s") == told

@@ -115,6 +115,7 @@ def test_a_run_is_moved_to_a_renamed_node_and_goes_on_there(waiting: Any) -> Non
     moved = waiting("migrate", run, "--rename", "ask=sign", "--by", "olga", "--json", **after).json
     assert moved["dry_run"] is False
     assert moved["runs"][0]["stands_at"] == ["sign"]
+    assert "moved to another graph: ask is sign now" in waiting("run", run, **after).out
     assert waiting("worker", "--burst", **after).code == 0
     (review,) = waiting("run", run, "--json", **after).json["reviews"]
     assert waiting("decide", review, "respond", "--response", '"yes"', **after).code == 0

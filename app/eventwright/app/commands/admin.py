@@ -240,7 +240,9 @@ def prune(
             if as_json:
                 show_json(vars(removed) | {"dry_run": dry_run})
             else:
-                show(removed_screen(removed, dry_run=dry_run))
+                given = (("--checkpoints-after", checkpoints_after), ("--payloads-after", payloads_after))
+                again = ["eventwright db prune", *(f"{name} {value}" for name, value in given if value is not None)]
+                show(removed_screen(removed, dry_run=dry_run, again=" ".join(again)))
 
     perform(work(), as_json=as_json)
 

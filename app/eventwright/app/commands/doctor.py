@@ -26,7 +26,7 @@ from eventwright.app.commands.session import BadSettings, read_settings
 from eventwright.app.commands.telling import line, short, span
 from eventwright.app.commands.triggers import triggers_of
 from eventwright.app.loading import load_workflows
-from eventwright.app.settings import Settings
+from eventwright.app.settings import Settings, unread
 from eventwright.app.web.access import OpenToStrangers, refuse_open_doors
 from eventwright.graphs.check import check
 from eventwright.graphs.workflow import Workflow, Workflows
@@ -133,7 +133,11 @@ def _settings(settings: Settings) -> Finding:
     if not os.access(home if home.exists() else home.parent, os.W_OK):
         return Finding("settings", "fail", f"{home} cannot be written", "set EVENTWRIGHT_HOME to a folder that can")
     key = "callers need a key" if settings.api_key else "no key needed on this machine"
-    return Finding("settings", "ok", f"home {home}, API {settings.host}:{settings.port}, {key}")
+    told = f"home {home}, API {settings.host}:{settings.port}, {key}"
+    if nobodys := unread():
+        advice = "docs/settings.md has the names of all settings"
+        return Finding("settings", "warn", f"{told}; nobody reads {', '.join(nobodys)}", advice)
+    return Finding("settings", "ok", told)
 
 
 def _workflows(settings: Settings) -> list[Finding]:

@@ -85,9 +85,9 @@ async def together(stopping: asyncio.Event, *works: Callable[[asyncio.Event], Aw
             raise outcome
 
 
-def log(settings: Settings) -> None:
-    """Let this process log as its settings want it."""
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+def log(settings: Settings, *, at_least: int = logging.NOTSET) -> None:
+    """Let this process log as its settings want it, from a level on that is not below `at_least`."""
+    level = max(at_least, logging.getLevelNamesMapping()[settings.log_level.upper()])
     log_to_stderr(level, redaction=Redaction(literals=settings.secrets.literals), format=settings.log_format)
 
 
@@ -164,6 +164,7 @@ async def burst(settings: Settings) -> dict[str, str]:
     Returns:
         The state in which each run rests, by id.
     """
+    log(settings, at_least=logging.WARNING)
     rings = settings.redis_url not in ("", "none")
     async with stopped_by_signals() as stopping, opened(settings, works=True, rings=rings) as app:
         engine = app.engine
@@ -217,6 +218,8 @@ def greet(app: App, address: str | None) -> None:
     head = Text(f"Eventwright is up at {address}" if address else "An Eventwright worker is up", style="bold")
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
+    if address and app.settings.inbox:
+        facts.add_row("inbox", f"{address}/inbox")
     for name, value in _facts(app):
         facts.add_row(name, value)
     commands = Table.grid(padding=(0, 3))

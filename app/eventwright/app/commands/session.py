@@ -52,7 +52,8 @@ def read_settings(**changes: Any) -> Settings:
 def _problem(where: tuple[int | str, ...], message: str) -> str:
     name = ".".join(map(str, where)).upper()
     prefix = "" if not name or name.startswith(("OPENAI_", "EVENTWRIGHT_")) else "EVENTWRIGHT_"
-    return f"{prefix}{name}: {message}" if name else message.removeprefix("Value error, ")
+    said = message.removeprefix("Value error, ")  # pydantic's own, before a sentence of ours
+    return f"{prefix}{name}: {said}" if name else said
 
 
 @asynccontextmanager

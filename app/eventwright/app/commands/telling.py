@@ -241,12 +241,14 @@ def offered(schema: Mapping[str, Any] | None) -> list[Any]:
     return list(schema.get("enum", []))
 
 
-def example_of(schema: Mapping[str, Any] | None, root: Mapping[str, Any] | None = None) -> Any:
-    """A value of the shape that a JSON schema describes, to be filled in."""
+def example_of(schema: Mapping[str, Any] | None, root: Mapping[str, Any] | None = None, depth: int = 10) -> Any:
+    """A value of the shape that a JSON schema describes, to be filled in; one that refers to itself ends somewhere."""
     schema = schema or {}
+    if depth == 0:
+        return "…"
     root = root or schema
     if "$ref" in schema:
-        return example_of(root.get("$defs", {}).get(str(schema["$ref"]).rpartition("/")[2]), root)
+        return example_of(root.get("$defs", {}).get(str(schema["$ref"]).rpartition("/")[2]), root, depth - 1)
     for given in ("const", "default"):
         if given in schema:
             return schema[given]
@@ -255,12 +257,12 @@ def example_of(schema: Mapping[str, Any] | None, root: Mapping[str, Any] | None 
         return listed[0]
     for choice in ("anyOf", "oneOf", "allOf"):
         if schema.get(choice):
-            return example_of(schema[choice][0], root)
+            return example_of(schema[choice][0], root, depth - 1)
     match schema.get("type"):
         case "object":
             fields = schema.get("properties", {})
             wanted: Collection[str] = schema.get("required") or fields
-            return {name: example_of(fields.get(name), root) for name in wanted}
+            return {name: example_of(fields.get(name), root, depth - 1) for name in wanted}
         case "boolean":
             return True
         case "integer" | "number":

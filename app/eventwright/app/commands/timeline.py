@@ -135,7 +135,18 @@ def _told(entry: JournalEntry) -> tuple[str, Tone]:
             words = [line(data["text"])] if data.get("text") else []
             if rest.keys() >= {"event", "source", "type"}:
                 return f"{' '.join(words)}: {line(_event_of(rest))}", "plain"
+            if rest.keys() >= {"version", "version_before", "names", "changes"}:
+                return f"{' '.join(words)}{line(_moved(rest))} ({by})", "plain"
             return f"{' '.join([*words, compact(rest, 120)] if rest else words)} ({by})", "plain"
+
+
+def _moved(data: Mapping[str, Any]) -> str:
+    """What an operator's move has changed, after a colon; nothing if the ways through the graph alone are others."""
+    told = [f"version {data['version_before']} → {data['version']}"] * (data["version_before"] != data["version"])
+    told += [f"{old} is {new} now" for old, new in data["names"].items()]
+    told += [f"its state by {compact(data['state'], 120)}"] * bool(data.get("state"))
+    told += list(data["changes"])
+    return f": {'; '.join(told)}" if told else ""
 
 
 def _shares(data: Mapping[str, Any]) -> str:

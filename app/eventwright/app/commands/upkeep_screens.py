@@ -47,12 +47,12 @@ def statistics_screen(found: Statistics, removable: Removed, now: datetime) -> R
     return Group(*parts)
 
 
-def removed_screen(removed: Removed, *, dry_run: bool) -> RenderableType:
-    """What was deleted, or would be."""
+def removed_screen(removed: Removed, *, dry_run: bool, again: str = "eventwright db prune") -> RenderableType:
+    """What was deleted, or would be, by the command `again`."""
     if not removed:
         return Text("Nothing was kept long enough to be deleted.")
     told = Text(f"{'would delete' if dry_run else 'deleted'} {_words(removed)}")
-    return Group(told, commands(["eventwright db prune"])) if dry_run else told
+    return Group(told, commands([again])) if dry_run else told
 
 
 def _words(removed: Removed) -> str:

@@ -82,6 +82,8 @@ def migrate(
         move = Move(to_version=to, rename=names, state=mapping)
         async with opened() as app:
             name = whoami(by)
+            if workflow is not None:
+                app.engine.workflows.get(workflow, to)  # a name that is typed wrongly is not "no run fits"
             ids = await _at_rest(app, workflow, version, states) if run is None else [await _one(app, run)]
             done: list[Migration] = []
             refused: dict[str, EventwrightError] = {}
