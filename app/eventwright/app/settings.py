@@ -27,12 +27,17 @@ SHIPPED_WORKFLOWS = ",".join(
 )
 _SIGNING = re.compile(r"EVENTWRIGHT_WEBHOOK_.+_SECRET")
 _WATCHED = re.compile(r"EVENTWRIGHT_DATABASE_([A-Z0-9_]+)_URL")
+#: Variables that are no fields: those with a name of yours in them, and the one that asks for tracebacks.
+_NAMED = re.compile(rf"EVENTWRIGHT_(WEBHOOK_.+_(SECRET|SCHEME|URL|HEADER)|DATABASE_[A-Z0-9_]+_URL|DEBUG)|{VARIABLE}.+")
 
 
 class Settings(BaseSettings):
     """Every setting of every process; each is the environment variable `EVENTWRIGHT_<NAME>` unless it says so."""
 
-    model_config = SettingsConfigDict(env_prefix="EVENTWRIGHT_", frozen=True, extra="ignore", populate_by_name=True)
+    # What is empty is not set: `docker compose` and unit files write variables that nobody gave a value.
+    model_config = SettingsConfigDict(
+        env_prefix="EVENTWRIGHT_", frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True
+    )
 
     home: Path = Field(
         default=Path(".eventwright"), description="the folder of the embedded default: database, Valkey, accounts"
@@ -83,6 +88,9 @@ class Settings(BaseSettings):
         default="",
         description="who has which role, where a review asks for one: sales-manager=ann,bo@example.org;"
         "sales-director=cleo",
+    )
+    inbox: bool = Field(
+        default=True, description="whether the API shows people the [inbox](inbox.md) at /inbox; off for no"
     )
     forms_per_minute: int = Field(
         default=30,
@@ -204,6 +212,13 @@ class Settings(BaseSettings):
         )
         return Secrets(named, tuple(dict.fromkeys([*keys, *passwords, *signing])))
 
+    @field_validator("home")
+    @classmethod
+    def _is_a_folder(cls, home: Path) -> Path:
+        if home.exists() and not home.is_dir():
+            raise ValueError(f"{home} is a file, and a folder is needed")
+        return home
+
     @field_validator("lane")
     @classmethod
     def _lanes_are_told_apart(cls, lane: str) -> str:
@@ -215,11 +230,6 @@ class Settings(BaseSettings):
         if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
             raise ValueError(f"{', '.join(twice)} stands in {lane!r} more than once: leave it where it is most urgent")
         return lane
-
-    @field_validator("model_concurrency", "model_requests_per_minute", "model_tokens_per_minute", mode="before")
-    @classmethod
-    def _empty_is_no_limit(cls, written: object) -> object:
-        return None if written == "" else written
 
     @field_validator("keep_checkpoints", "keep_payloads", "keep_deliveries")
     @classmethod
@@ -302,6 +312,14 @@ class Settings(BaseSettings):
                 tokens_per_minute=self.model_tokens_per_minute,
             ),
         )
+
+
+def unread() -> list[str]:
+    """The variables of ours in the environment that nobody reads: a setting that is typed wrongly."""
+    read = {f"EVENTWRIGHT_{name.upper()}" for name in Settings.model_fields}
+    given = (name.upper() for name in os.environ)  # settings are found in small letters, too
+    ours = {name for name in given if name.startswith("EVENTWRIGHT_")}
+    return sorted(name for name in ours - read if not _NAMED.fullmatch(name))
 
 
 def _listed(value: str) -> tuple[str, ...]:

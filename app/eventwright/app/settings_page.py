@@ -8,7 +8,8 @@ from eventwright.app.settings import Settings
 
 HEAD = """# Settings
 
-Every process reads these from its environment, once, when it starts. Nothing has to be set.
+Every process reads these from its environment, once, when it starts. Nothing has to be set, and
+what is empty counts as not set. `eventwright doctor` names variables that nobody reads.
 
 | variable | default | what it is |
 |---|---|---|

@@ -41,6 +41,8 @@ OURS = frozenset({KEY_HOLDER, DEAD_LETTER, RETENTION, "deadline", "gate", "graph
 _WEBHOOK = re.compile(r"/v1/webhooks/[^/]+")
 #: Where forms of other sites post.
 _FORMS = "/v1/forms/"
+#: Where people sign in by themselves, and each page asks who they are.
+_INBOX = re.compile(r"/inbox(/.*)?", re.DOTALL)
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -101,13 +103,15 @@ class Access:
         await answering(scope, receive, send)
 
     def _is_open(self, method: str, path: str) -> bool:
-        """Whether anybody may ask here: probes need no key, webhooks bring a signature, forms are for everybody.
+        """Whether anybody may ask here: probes need no key, webhooks bring a signature, forms are for everybody, the
+        inbox has a door of its own.
 
-        Without a key, forms are for whoever sits at this machine, like all the rest.
+        Without a key, forms and the inbox are for whoever sits at this machine, like all the rest.
         """
         if path == "/healthz" or (method == "POST" and _WEBHOOK.fullmatch(path) is not None):
             return True
-        return self._key is not None and (path.startswith("/forms/") or (method == "POST" and path.startswith(_FORMS)))
+        form = path.startswith("/forms/") or (method == "POST" and path.startswith(_FORMS))
+        return self._key is not None and (form or _INBOX.fullmatch(path) is not None)
 
     def _refusal(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)
@@ -129,11 +133,16 @@ async def principal_of(request: Request) -> Principal:
         raise _bad_actor("is not UTF-8") from error
     if len(names) > 1:
         raise _bad_actor("stands twice, so it names nobody")
-    if not name or len(name) > LONGEST_NAME or not name.isprintable():
-        raise _bad_actor(f"must be 1 to {LONGEST_NAME} printable characters")
-    if person(name) in OURS:
-        raise _bad_actor(f"{name!a} is a name of Eventwright itself")
+    if fault := fault_of_name(name):
+        raise _bad_actor(fault)
     return Principal(name, verified=False)
+
+
+def fault_of_name(name: str) -> str:
+    """Why a name cannot stand in a journal; empty if it can."""
+    if not name or len(name) > LONGEST_NAME or not name.isprintable():
+        return f"must be 1 to {LONGEST_NAME} printable characters"
+    return f"{name!a} is a name of Eventwright itself" if person(name) in OURS else ""
 
 
 #: The principal of a request, for a route's parameter.
@@ -153,7 +162,7 @@ def _browser_refusal(headers: Headers, method: str) -> Problem | None:
     if len(hosts) != 1 or not _is_loopback(_host_name(hosts[0])):
         detail = "without a key this service answers to localhost and 127.0.0.1 alone; set EVENTWRIGHT_API_KEY"
         return Problem(type=ProblemType.FORBIDDEN, detail=detail)
-    foreign = any(_authority(origin) != hosts[0] for origin in headers.getlist("origin"))
+    foreign = any(authority(origin) != hosts[0] for origin in headers.getlist("origin"))
     foreign |= headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}
     if method not in _SAFE and foreign:
         detail = "a page of another site may not act here"
@@ -161,7 +170,7 @@ def _browser_refusal(headers: Headers, method: str) -> Problem | None:
     return None
 
 
-def _authority(origin: str) -> str:
+def authority(origin: str) -> str:
     """Host and port in an Origin header; empty when there are none."""
     try:
         return urlsplit(origin).netloc

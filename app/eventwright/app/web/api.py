@@ -10,6 +10,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from eventwright.app.composition import App
+from eventwright.app.inbox.serving import serve_inbox
 from eventwright.app.web import routes_events, routes_forms, routes_reviews, routes_runs, routes_system, routes_webhooks
 from eventwright.app.web.access import Access, key_of, refuse_open_doors
 from eventwright.app.web.bodies import PATIENCE, Bodies
@@ -52,6 +53,8 @@ def create_api(
     api.state.slack = slack or SlackAnswers()
     for routes in (routes_events, routes_webhooks, routes_forms, routes_runs, routes_reviews, routes_system):
         api.include_router(routes.router)
+    if app.settings.inbox:
+        serve_inbox(api, key_of(app.settings))
     tell_problems(api)
     api.add_middleware(Access, key=key_of(app.settings))
     api.add_middleware(Bodies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import secrets
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
+from fastapi import Request
 from pydantic import ValidationError
 from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -208,11 +210,16 @@ def faults_of(inputs: Sequence[Input], post: Post, parsing: Callable[[], object]
 
 def _told(found: Mapping[str, Any], kinds: Mapping[str, Kind]) -> Fault:
     at = str(found["loc"][0]) if found["loc"] else ""
-    words = _WORDS.get(found["type"])
+    problem = in_words(found)
     if found["type"] == "string_pattern_mismatch" and kinds.get(at) is Kind.EMAIL:
-        words = "Please write an e-mail address, as in ann@example.org."
-    problem = words.format(**found.get("ctx", {})) if words else str(found["msg"]).removeprefix("Value error, ")
+        problem = "Please write an e-mail address, as in ann@example.org."
     return Fault(at, problem) if at in kinds else Fault("", f"{at[:100]}: {problem}" if at else problem)
+
+
+def in_words(found: Mapping[str, Any]) -> str:
+    """An error that pydantic found, as people are told."""
+    words = _WORDS.get(found["type"])
+    return words.format(**found.get("ctx", {})) if words else str(found["msg"]).removeprefix("Value error, ")
 
 
 class Turnstile:
@@ -238,3 +245,13 @@ class Turnstile:
         while len(self._paid_at) > MOST_CLIENTS:
             self._paid_at.popitem(last=False)
         return max(wait, 0.0)
+
+
+def client_of(request: Request) -> str:
+    """Who posts: an address, or the network that one household has of the newer ones."""
+    host = request.client.host if request.client else ""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return host if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))

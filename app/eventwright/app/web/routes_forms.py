@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from eventwright.app.web.form_posts import (
     Fault,
     Post,
     Turnstile,
+    client_of,
     event_of,
     faults_of,
     new_token,
@@ -142,7 +142,7 @@ async def receive_form(workflow: str, type: str, request: Request, app: Eventwri
         return _nothing_here() if browser else problem_response(nothing, request.url.path)
     if browser:
         return await _taken(page, request, app)
-    if wait := _turnstile(request).wait_of(_client(request)):
+    if wait := _turnstile(request).wait_of(client_of(request)):
         busy = "this address has sent too many forms; nothing was stored"
         raise Refused(Problem(type=ProblemType.TOO_BUSY, detail=busy, extensions={"retry_after": math.ceil(wait)}))
     body = await read_body(request)
@@ -161,7 +161,7 @@ async def _taken(page: Page, request: Request, app: App) -> Response:
     try:
         body = await read_body(request)
         post = await read_post(body, request.headers)
-        if wait := _turnstile(request).wait_of(_client(request)):
+        if wait := _turnstile(request).wait_of(client_of(request)):
             told = "You have sent many forms in a short time. Please wait a minute, and send this one again."
             response = _shown(page, post, [Fault("", told)], HTTPStatus.TOO_MANY_REQUESTS)
             response.headers["Retry-After"] = str(math.ceil(wait))
@@ -206,16 +206,6 @@ def _page_of(app: App, workflow: str, type: str) -> Page | None:
 def _turnstile(request: Request) -> Turnstile:
     turnstile: Turnstile = request.app.state.turnstile
     return turnstile
-
-
-def _client(request: Request) -> str:
-    """Who posts: an address, or the network that one household has of the newer ones."""
-    host = request.client.host if request.client else ""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    return host if address.version == 4 else str(ipaddress.ip_network((address, 64), strict=False))
 
 
 # -- pages -------------------------------------------------------------------------------------------------------------
