@@ -97,7 +97,7 @@ def test_a_lane_that_is_named_twice_is_refused_with_what_to_do(shell: Any) -> No
 
 def test_a_worker_names_its_lanes_and_the_doctor_those_that_nobody_works_on(shell: Any) -> None:
     embedded = {"EVENTWRIGHT_REDIS_URL": ""}
-    with running(shell, "worker", "--lane", "llm,default", **embedded) as (_, said):
+    with running(shell, "worker", "--lane", "llm,default", **embedded) as (process, said):
         until(lambda: re.search(r"lanes +llm, default", "".join(said)))
 
         def workers(lane: str) -> Any:
@@ -112,6 +112,8 @@ def test_a_worker_names_its_lanes_and_the_doctor_those_that_nobody_works_on(shel
             "detail": "nobody works on lane urgent, late",
             "advice": "eventwright up, or eventwright worker --lane urgent,late",
         }
+        process.send_signal(signal.SIGTERM)  # takes its Valkey with it
+        assert process.wait() == 0
 
 
 def test_sending_to_a_machine_where_nobody_answers_says_so(shell: Any) -> None:
