@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from tests.app.inbox_browser import Page, a_browser, browser_here
 
 from eventwright.app.composition import App
+from eventwright.guardrails.policy import review
+from eventwright.guardrails.rules import always
 from eventwright.runs.records import ReviewState
 
 BROWSER = browser_here()
@@ -90,6 +93,28 @@ async def test_what_is_new_comes_by_itself_and_takes_nobodys_place_away(
     assert await browser.run("document.querySelector('[data-said]').textContent") == "One more question"
 
 
+async def test_a_list_goes_on_with_the_time_and_ends_with_the_session(
+    browser: Page, opened: Any, serving: Any, sent: Any, client_of: Any, paying_workflow: Any
+) -> None:
+    asking = review("Pay?", deadline=timedelta(minutes=80))
+    timed = paying_workflow("timed", "timed.wanted", approve_when=always, approval=asking)
+    async with opened(timed) as app, client_of(app) as client, serving(app) as url:
+        await app.engine.advance(await sent(client, "1", {"account": "ann", "amount": "9"}, "timed.wanted"))
+        await browser.open(f"{url}/inbox")
+        due = "document.querySelector('.due').textContent"
+        await browser.run(f"{due} = 'due in 99 h'")
+        await browser.run("refresh()")
+        assert (await browser.run(due)).endswith(" min")
+    async with opened(timed, api_key="a-key-of-ours") as app, serving(app) as url:
+        await browser.open(f"{url}/inbox/sign-in")
+        await browser.run("document.querySelector('#key').value = 'a-key-of-ours'")
+        await browser.run("document.forms[0].submit()")
+        await browser.until("document.querySelector('[data-live]') !== null")
+        await browser.call("Network.clearBrowserCookies")
+        await browser.run("void refresh()")
+        await browser.until("location.pathname === '/inbox/sign-in'")
+
+
 async def test_without_scripts_the_same_is_done_by_links_and_buttons(
     app: App, browser: Page, url: str, questions: list[str]
 ) -> None:
@@ -102,7 +127,7 @@ async def test_without_scripts_the_same_is_done_by_links_and_buttons(
     decision = (await app.store.review(questions[0])).decision
     assert decision is not None
     assert (decision.type, decision.comment) == ("reject", "not ours")
-    assert await browser.run(f"{FOCUSED}.dataset.row") == questions[1]
+    await browser.until(f"{FOCUSED}.dataset.row === '{questions[1]}'")
 
 
 async def test_a_key_is_asked_for_once_and_the_session_comes_along(

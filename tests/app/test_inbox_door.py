@@ -302,6 +302,13 @@ async def test_the_style_and_the_script_need_no_session_and_load_nothing(visitor
     assert (await visitor.get("/inbox/files/frame.html")).status_code == 404
 
 
+async def test_a_process_of_another_version_leaves_no_wrong_style_behind(visitor: httpx.AsyncClient) -> None:
+    [address] = page(await visitor.get(SIGN_IN)).xpath("//link[@rel='stylesheet']/@href")
+    assert "immutable" in (await visitor.get(address)).headers["cache-control"]
+    for other in (address.partition("?")[0], f"{address}0"):
+        assert (await visitor.get(other)).headers["cache-control"] == "no-store"
+
+
 async def test_the_inbox_can_be_left_out(opened: Opened, client_of: Any) -> None:
     async with opened(inbox=False) as app, client_of(app) as client:
         assert (await client.get("/inbox")).status_code == 404

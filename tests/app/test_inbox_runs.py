@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -11,6 +12,8 @@ from tests.app.inbox_pages import REVIEWS, RUNS, page, press, words
 
 from eventwright.app.composition import App
 from eventwright.app.web.access import local_user
+from eventwright.runs.event import new_id
+from eventwright.runs.records import ReviewState
 from eventwright.runs.states import RunState
 
 Paused = Callable[..., Awaitable[tuple[str, str]]]
@@ -148,3 +151,54 @@ async def test_a_record_without_end_is_shown_from_its_end_and_whole_on_a_page_of
     assert len(shown.xpath("//*[@class='timeline']/li")) == 2
     assert len(whole.xpath("//*[@class='timeline']/li")) == 4
     assert not shown.xpath("//img[contains(@src, 'timeline')]")
+
+
+async def test_what_a_run_asks_now_is_found_whatever_it_asked_before(
+    app: App, client: httpx.AsyncClient, paused: Paused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventwright.app.inbox.routes_runs.PARTS", 1)
+    run_id, review_id = await paused(client)
+    await press(client, review_id, "approve")
+    later = replace(await app.store.review(review_id), id=new_id("rev"), question="And now?", decision=None)
+    async with app.store.write() as tx:
+        tx.open_review(replace(later, state=ReviewState.OPEN))
+
+    shown = await client.get(f"{RUNS}/{run_id}")
+
+    assert page(shown).xpath(f"//section[h2='Who is asked']//a[@href='{REVIEWS}/{later.id}']")
+
+
+async def test_a_long_ledger_shows_its_end_and_says_how_long_it_is(
+    app: App, client: httpx.AsyncClient, paused: Paused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventwright.app.inbox.routes_runs.PARTS", 2)
+    run_id, review_id = await paused(client)
+    await press(client, review_id, "approve")
+    await app.engine.advance(run_id)
+    [effect] = await app.store.effects(run_id)
+    async with app.store.write() as tx:
+        for number in range(2, 6):
+            tx.put_effect(replace(effect, key=f"key {number}", visit=number, tool=f"bank.pay{number}"))
+
+    said = words(await client.get(f"{RUNS}/{run_id}"))
+
+    assert "The ledger: 5 calls of tools and models, of which these are the last 2" in said
+    assert ("bank.pay4" in said, "bank.pay5" in said, "bank.pay2" in said) == (True, True, False)
+
+
+async def test_data_that_was_deleted_is_said_to_be_and_not_shown_as_nothing(
+    app: App, client: httpx.AsyncClient, paused: Paused
+) -> None:
+    run_id, review_id = await paused(client)
+    await press(client, review_id, "approve")
+    await app.engine.advance(run_id)
+    run = await app.store.run(run_id)
+    async with app.store.write() as tx:
+        tx.expire_runs([run_id])
+    async with app.store.write() as tx:
+        tx.expire_events([run.event.uid], before=await app.store.now())
+
+    for place in (f"{RUNS}/{run_id}", f"{REVIEWS}/{review_id}"):
+        shown = await client.get(place)
+        assert "It was kept long enough, and is deleted." in words(shown)
+        assert "null" not in words(shown)

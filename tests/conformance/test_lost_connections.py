@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -22,6 +22,9 @@ from eventwright.runs.retention import Keep, remove_some
 from eventwright.runs.states import Outcome, RunState
 from eventwright.runs.store import Store
 
+#: What a server says before it ends a session; that it hung up is heard later.
+LAST_WORDS = b"SFATAL\0VFATAL\0C25P03\0Mterminating connection\0\0"
+
 
 @dataclass
 class Line:
@@ -30,15 +33,19 @@ class Line:
     url: str
     #: So many answers to COMMIT will not arrive.
     loses: int = 0
+    #: The session is ended behind the next answer to this.
+    ends_after: bytes | None = None
 
     async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Let a client talk to the server."""
         answers, questions = await asyncio.open_unix_connection(self.url)
-        lost = False
+        lost = ends = False
 
         async def ask() -> None:
-            nonlocal lost
+            nonlocal lost, ends
             while chunk := await reader.read(65536):
+                if self.ends_after and self.ends_after in chunk:
+                    self.ends_after, ends = None, True
                 if self.loses and b"COMMIT" in chunk:
                     self.loses, lost = self.loses - 1, True
                 questions.write(chunk)
@@ -46,7 +53,10 @@ class Line:
 
         async def answer() -> None:
             while (chunk := await answers.read(65536)) and not lost:
-                writer.write(chunk)
+                last = b"E" + (len(LAST_WORDS) + 4).to_bytes(4, "big") + LAST_WORDS if ends else b""
+                writer.write(chunk + last)
+                if last:
+                    return
             writer.close()
 
         await asyncio.gather(ask(), answer())
@@ -80,6 +90,33 @@ async def test_a_connection_that_is_lost_while_it_is_made_is_a_database_that_is_
             sa.event.remove(engine, "connect", hang_up)
         await begin(store)
         await store.now()
+
+
+@pytest.mark.parametrize(
+    "statement", ["pg_catalog.version", "transaction isolation level", "standard_conforming_strings", "set_config"]
+)
+async def test_a_session_that_ends_while_it_is_made_is_a_database_that_is_away(
+    postgres_url: str, statement: str
+) -> None:
+    """The driver has the server's last words before it hears that it hung up, and knows no more where it stands."""
+    async with through_a_line(postgres_url) as (line, url), Store.open(url) as store:
+        line.ends_after = statement.encode()
+        with suppress(StoreUnavailable):  # or it was done on another connection
+            await begin(store)
+        assert line.ends_after is None
+        await begin(store)
+
+
+async def test_a_session_that_ends_between_two_statements_is_not_used_again(postgres_url: str) -> None:
+    async with through_a_line(postgres_url) as (line, url), Store.open(url) as store:
+        line.ends_after = b"INSERT INTO journal"
+        run = await begin(store)
+        assert line.ends_after is None
+        for number in range(database.READERS + 1):
+            line.ends_after = b"'said %d'" % number
+            await store.rows_of(sa.select(sa.literal_column(f"'said {number}'").label("said")))
+            assert line.ends_after is None
+        assert len(await store.journal(run.id)) == 1
 
 
 async def test_what_was_committed_without_an_answer_is_not_written_again(postgres_url: str) -> None:

@@ -14,7 +14,7 @@ from eventwright.guardrails.request import brief, validate
 from eventwright.guardrails.rules import Facts
 from eventwright.guardrails.segment import records_of
 from eventwright.guardrails.stages import unfit_argument
-from eventwright.runs.errors import DecisionRefused, EventwrightError
+from eventwright.runs.errors import DecisionRefused, EventwrightError, MayNotDecide
 from eventwright.runs.event import canonical
 from eventwright.runs.failpoints import Failpoint, failpoint
 from eventwright.runs.flows import taken_by
@@ -106,6 +106,12 @@ class Desk:
                 tx.wake(review.run_id, lane=run.lane)
         except DecisionRefused:
             return await self._answer_again(await self._closed(review_id), decision)
+        except MayNotDecide:
+            # Of several people one may send the same answer twice at once: the second comes upon their own vote.
+            now = await self._store.review(review_id)
+            if now.state is ReviewState.OPEN:
+                raise
+            return await self._answer_again(now, decision)
         failpoint(Failpoint.DESK_DECIDED)
         return await self._store.review(review_id)
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from eventwright.runs.errors import EventwrightError, NoDatabase, Trouble
@@ -270,7 +270,8 @@ def is_away(error: Exception) -> bool:
         return sqlstate[:2] in _AWAY
     if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
         return False  # the driver calls a statement that does not fit the schema "operational" as well
-    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+    # "Internal" without a code of the server is a driver that knows no more where it stands with it.
+    return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError | InternalError)
 
 
 def is_no_database(error: Exception) -> bool:

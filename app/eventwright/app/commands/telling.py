@@ -236,14 +236,15 @@ def offered(schema: Mapping[str, Any] | None) -> list[Any]:
     """The values that a schema allows, if it lists them, or asks for a yes or no alone."""
     schema = schema or {}
     wanted = schema.get("required", [])
-    if len(wanted) == 1 and schema.get("properties", {}).get(wanted[0], {}).get("type") == "boolean":
+    only = schema.get("properties", {}).get(wanted[0]) if len(wanted) == 1 else None
+    if isinstance(only, Mapping) and only.get("type") == "boolean":
         return [{wanted[0]: True}, {wanted[0]: False}]
     return list(schema.get("enum", []))
 
 
 def example_of(schema: Mapping[str, Any] | None, root: Mapping[str, Any] | None = None, depth: int = 10) -> Any:
     """A value of the shape that a JSON schema describes, to be filled in; one that refers to itself ends somewhere."""
-    schema = schema or {}
+    schema = schema if isinstance(schema, Mapping) else {}  # `true` is a schema too
     if depth == 0:
         return "…"
     root = root or schema

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 from pydantic import ValidationError
 
@@ -41,33 +42,39 @@ class Written:
     Attributes:
         type: the answer that was chosen; None on a page that nobody has answered.
         digest: of what the page showed.
-        texts: what is written in the fields of that answer, by name; with a plain yes or no, in those beside it.
+        texts: what is written in the fields, by answer and name.
     """
 
     type: DecisionType | None = None
     digest: str = ""
     comment: str = ""
-    texts: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[DecisionType, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, post: Post) -> Written:
         """From what came in. Another type than there is is none."""
         known = {each.value: each for each in DecisionType}
         values = {name: text for name, text in post.values.items() if isinstance(text, str)}
-        chosen = known.get(values.get("type", ""))
-        prefix = PREFIX.get(chosen or DecisionType.RESPOND, PREFIX[DecisionType.RESPOND])
-        texts = {name.removeprefix(prefix): text for name, text in values.items() if name.startswith(prefix)}
-        return cls(chosen, values.get("digest", ""), values.get("comment", ""), texts)
+        texts = {
+            answer: {
+                unquote(name.removeprefix(prefix)): text for name, text in values.items() if name.startswith(prefix)
+            }
+            for answer, prefix in PREFIX.items()
+        }
+        return cls(known.get(values.get("type", "")), values.get("digest", ""), values.get("comment", ""), texts)
 
     def decision(self, review: Review, by: Principal) -> Decision:
         """The decision that it says. Raises Unanswered."""
         if self.type is None:
             raise Unanswered({ELSEWHERE: "Please choose an answer."})
-        if self.type not in PREFIX and self._has_response(review):
+        if self.type is not DecisionType.RESPOND and self.has_written(review, DecisionType.RESPOND):
             raise Unanswered({ELSEWHERE: f"You wrote an answer. Send it, or empty its fields to {self.type}."})
+        if self.type not in (DecisionType.EDIT, DecisionType.REJECT) and self.has_written(review, DecisionType.EDIT):
+            told = "You changed what is proposed. Approve with these changes, or put it back as it was"
+            raise Unanswered({ELSEWHERE: f"{told} to {self.type}."})
         body: dict[str, Any] = {"type": self.type, "comment": self.comment.strip() or None, "digest": self.digest}
         if self.type in PREFIX:
-            value, faults = fields_of(review, self.type).read(self.texts)
+            value, faults = fields_of(review, self.type).read(self.texts.get(self.type, {}))
             if faults:
                 raise Unanswered(faults)
             body["arguments" if self.type is DecisionType.EDIT else "response"] = value
@@ -87,11 +94,15 @@ class Written:
             comment=said.comment,
         )
 
-    def _has_response(self, review: Review) -> bool:
-        """Whether something is written beside a plain yes or no."""
-        fields = fields_of(review, DecisionType.RESPOND) if DecisionType.RESPOND in review.allowed else Fields(())
+    def has_written(self, review: Review, answer: DecisionType) -> bool:
+        """Whether something else stands in the fields of this answer than what stood there at first."""
+        fields = fields_of(review, answer) if answer in review.allowed else Fields(())
         proposed = {one.name: one.text for one in fields.items}
-        return any(text.strip() and text != proposed.get(name, text) for name, text in self.texts.items())
+        empty_counts = answer is DecisionType.EDIT
+        return any(
+            (empty_counts or text.strip()) and text != proposed.get(name, text)
+            for name, text in self.texts.get(answer, {}).items()
+        )
 
 
 def fields_of(review: Review, answer: DecisionType) -> Fields:

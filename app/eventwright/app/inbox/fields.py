@@ -17,8 +17,8 @@ from eventwright.app.wire.strict_json import BadJSON, parse
 from eventwright.guardrails.text import clean
 from eventwright.runs.errors import EventwrightError
 
-#: More members than this are written as one JSON object.
-MOST = 100
+#: More members than this are written as one JSON object. Twice as many fit into a post.
+MOST = 90
 #: The field for a value that is no object with members.
 WHOLE = "value"
 #: A text that is longer, or has several lines, gets an area.
@@ -175,7 +175,7 @@ def _field(
     label: str = "",
 ) -> Field:
     given = part if isinstance(part, Mapping) else {}
-    shape, nullable = _resolved(given, root) if given else (_shape_of(value), value is None)
+    shape, nullable = _resolved(given, root) if given else (_shape_of(value), proposed and value is None)
     options = _options(shape)
     found = kind or _kind(shape, options, value)
     if found is Kind.CHOICE and proposed and json.dumps(value) not in dict(options):
@@ -185,9 +185,10 @@ def _field(
     roomy = not text and isinstance(longest, int) and longest > 500
     if found is Kind.LINE and (len(text) > LINE or "\n" in text or roomy):
         found = Kind.AREA
-    hint = str(given.get("description", ""))
+    hint = str(given.get("description") or "")
     if found is Kind.JSON and not proposed:
-        text = json.dumps(example_of(given, root), ensure_ascii=False, indent=2)
+        # Beside the field and not in it: what stands there is taken for the person's own answer.
+        hint = f"{hint} JSON, as in {json.dumps(example_of(given, root), ensure_ascii=False)}"
     return Field(
         name=name,
         kind=found,
@@ -212,7 +213,8 @@ def _resolved(shape: Mapping[str, Any], root: Mapping[str, Any]) -> tuple[Mappin
             found = root.get("$defs", {}).get(str(shape["$ref"]).rpartition("/")[2], {})
             shape = found if isinstance(found, Mapping) else {}
         elif isinstance(several, list):
-            others = [one for one in several if isinstance(one, Mapping) and one.get("type") != "null"]
+            shapes = [one if isinstance(one, Mapping) else {} for one in several]  # `true` is a schema too
+            others = [one for one in shapes if one.get("type") != "null"]
             nullable |= len(others) < len(several)
             shape = _one_of(others)
         elif isinstance(shape.get("type"), list):

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, Response
 
@@ -33,11 +33,14 @@ _FILES = {"style.css": "text/css", "keys.js": "text/javascript"}
 
 
 @router.get("/files/{name}")
-async def show_file(name: str) -> Response:
-    """The style sheet and the script, whose addresses change with what is in them."""
+async def show_file(name: str, request: Request) -> Response:
+    """The style sheet and the script, whose addresses change with what is in them. Who asks for another one than there
+    is here, while a new version comes process by process, must not keep this one under its name."""
     if name not in _FILES:
         return Response(status_code=HTTPStatus.NOT_FOUND)
-    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "public, max-age=31536000, immutable"}
+    is_this = f"{request.url.path}?{request.url.query}" == address(name)
+    kept = "public, max-age=31536000, immutable" if is_this else "no-store"
+    headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": kept}
     return Response(_file(name), media_type=_FILES[name], headers=headers)
 
 

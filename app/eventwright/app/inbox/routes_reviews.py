@@ -57,7 +57,9 @@ async def show_inbox(
         more=more.review.id if more else None,
         done=await _done(app, done, who),
         focus=done is not None,
-        version=_version([f"{one.review.id} {one.asked}" for one in entries], counts),
+        version=_version(
+            [f"{one.review.id} {one.asked} {one.deadline and one.deadline.tone}" for one in entries], counts
+        ),
     )
 
 
@@ -120,6 +122,8 @@ async def _shown(
         workflow=workflow,
         trouble=trouble,
         written=written or Written(),
+        changing=written is not None
+        and (written.type is DecisionType.EDIT or written.has_written(review, DecisionType.EDIT)),
         token_name=TOKEN,
         **_told(app, who, review, run, agreed, now),
     )
@@ -132,6 +136,8 @@ def _told(app: App, who: Asker, review: Review, run: Run, agreed: list[str], now
     return {
         "arguments": words.rows(review.arguments, words.WHOLE_ARGUMENT) if review.arguments is not None else [],
         "drafts": list(words.drafts(review)),
+        "tool": words.tool_of(review),
+        "asked_with": words.asked_with(review),
         "evidence": words.evidence(review),
         "grounds": words.grounds(review),
         "data": words.rows(run.event.data),

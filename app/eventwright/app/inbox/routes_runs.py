@@ -158,13 +158,13 @@ def _not_done(error: EventwrightError, run_id: str, who: Asker) -> Response:
 async def _shown(app: App, who: Asker, run: Run) -> Response:
     store = app.store
     now, journal, effects = await store.recent_now(), await store.journal(run.id), await store.effects(run.id)
+    standing = await store.reviews(state=ReviewState.OPEN, run_ids=[run.id], limit=PARTS)
     reviews = await store.reviews(run_ids=[run.id], limit=PARTS)
-    standing = [review for review in reviews if review.state is ReviewState.OPEN]
     moments = list(timeline(journal))
     facts = waits(run, (await ahead(store, [run])).get(run.id), (await waiting_for(store, [run.id]))[run.id], now)
     told = [
         (effect, call(effect.tool, _read(effect), 300), effect.error or result(effect.result, 300))
-        for effect in effects[:PARTS]
+        for effect in effects[-PARTS:]
     ]
     return page(
         "run.html",
@@ -178,7 +178,9 @@ async def _shown(app: App, who: Asker, run: Run) -> Response:
         moments=moments[-MOMENTS:],
         earlier=max(len(moments) - MOMENTS, 0),
         effects=told,
-        reviews=reviews,
+        calls=len(effects),
+        standing=standing,
+        closed=[review for review in reviews if review.state is not ReviewState.OPEN],
         data=words.rows(run.event.data),
         drawn=len(journal) <= DRAWN,
         loaded=_is_loaded(app, run),

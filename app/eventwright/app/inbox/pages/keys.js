@@ -120,7 +120,9 @@ function takeOver(live, fresh) {
 async function refresh() {
   const live = one("[data-live]");
   if (live === null || document.hidden || live.contains(document.activeElement) && typing(document.activeElement)) return;
-  const answer = await fetch(location.href, { redirect: "error", cache: "no-store" });
+  const answer = await fetch(location.href, { redirect: "manual", cache: "no-store" });
+  // The session is over: a list that stands still would look as if nothing were new.
+  if (answer.type === "opaqueredirect") location.reload();
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("[data-live]");
   if (fresh !== null) takeOver(live, document.importNode(fresh, true));
