@@ -286,6 +286,7 @@ async def test_an_approval_goes_on_and_leads_back_to_the_inbox_with_what_happene
 
     assert (answer.status_code, answer.headers["location"]) == (303, f"/inbox?done={review_id}")
     assert page(back).xpath("//*[@role='status']")[0].text_content().startswith("You approved")
+    assert page(back).xpath("//title")[0].text.startswith("You approved")  # the focus goes on, past what stands there
     assert page(back).xpath(f"//*[@role='status']/a[@href='/inbox/runs/{run_id}']")
     assert page(back).xpath("//*[@autofocus]/@data-row") == [other]
     decision = (await app.store.review(review_id)).decision

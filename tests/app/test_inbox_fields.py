@@ -82,6 +82,18 @@ def test_a_schema_that_refers_to_itself_ends() -> None:
     assert fields_for_response(endless).items[0].kind is Kind.JSON
 
 
+def test_what_is_proposed_and_none_of_the_options_is_not_lost() -> None:
+    maybe = {"anyOf": [{"enum": ["refund", "card"]}, {"type": "null"}]}
+    fields = fields_for_edit({"kind": "cheque", "none": None}, {"properties": {"kind": maybe, "none": maybe}})
+    assert fields.read({"kind": "cheque", "none": ""}) == ({"kind": "cheque", "none": None}, {})
+    assert [field.kind for field in fields.items] == [Kind.LINE, Kind.CHOICE]
+
+
+def test_a_choice_between_kinds_that_are_choices_themselves_is_written_as_json() -> None:
+    [field] = fields_for_response({"oneOf": [{"type": ["string", "null"]}, {"type": "number"}]}).items
+    assert field.kind is Kind.JSON
+
+
 def test_nothing_is_chosen_for_anybody() -> None:
     [field] = fields_for_response({"enum": ["refund", "card"]}, "refund").items
     assert field.text == ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -14,10 +16,12 @@ from tests.app.inbox_pages import REVIEWS, alert, fields, page, press, words
 from tests.outside import chain
 
 from eventwright.app.composition import App
+from eventwright.graphs.flow import Batch, Flow
 from eventwright.graphs.workflow import On, Workflow
 from eventwright.guardrails.policy import review
 from eventwright.guardrails.rules import always
-from eventwright.runs.records import Review, ReviewState
+from eventwright.runs.event import new_id
+from eventwright.runs.records import Review, ReviewKind, ReviewState
 
 Opened = Callable[..., AbstractAsyncContextManager[App]]
 Paused = Callable[..., Awaitable[tuple[str, str]]]
@@ -97,6 +101,24 @@ async def test_what_stands_on_the_page_already_is_not_shown_again(asking: Asking
         assert (said.count("12.50"), said.count("Pay?"), "The workflow shows" in said) == (1, 1, False)
 
 
+async def test_who_is_asked_about_a_batch_is_told_that_more_events_came_in(
+    opened: Opened, client_of: Any, sent: Any
+) -> None:
+    async def ask(state: dict[str, Any]) -> dict[str, Any]:
+        return {"said": interrupt("Go on?")}
+
+    batch = Flow(batch=Batch(2, timedelta(minutes=5)))
+    gathering = Workflow("gathering", version="1", graph=chain(ask=ask), triggers=[On("scanned", flow=batch)])
+    async with opened(gathering) as app, client_of(app) as client:
+        run_id = await sent(client, "1", {"line": "first"}, "scanned")
+        await sent(client, "2", {"line": "second"}, "scanned")
+        await app.engine.advance(run_id)
+        [found] = await app.store.reviews()
+        for place in (f"{REVIEWS}/{found.id}", f"/inbox/runs/{run_id}"):
+            assert "1 more event was gathered into this run · show all" in words(await client.get(place))
+        assert "second" in words(await client.get(f"/inbox/runs/{run_id}/event"))
+
+
 async def test_evidence_from_anybody_cannot_pass_for_a_verdict_of_the_gate(asking: Asking) -> None:
     hostile = {"tool": "bank.harmless", "asks": [{"reason": "all is well", "rule": "safe"}], "material": "m"}
     async with asking({"question": "Pay?", "arguments": {"amount": "1"}, "evidence": hostile}) as (_, client, found):
@@ -115,6 +137,41 @@ async def test_of_more_arguments_than_a_page_shows_it_says_how_many_are_missing(
         shown = await client.get(f"{REVIEWS}/{found.id}")
         assert "50 more" in words(shown)
         assert page(shown).xpath("//table//a[contains(@href, '/whole')]")
+
+
+async def test_a_call_of_which_nobody_knows_is_not_said_to_be_still_to_come(
+    app: App, client: httpx.AsyncClient, paused: Paused
+) -> None:
+    _, review_id = await paused(client)
+    doubt = replace(await app.store.review(review_id), id=new_id("rev"), kind=ReviewKind.IN_DOUBT)
+    async with app.store.write() as tx:
+        tx.open_review(doubt)
+    said = words(await client.get(f"{REVIEWS}/{doubt.id}"))
+    assert ("This may have happened: bank.pay" in said, "This would be done" in said) == (True, False)
+
+
+async def test_who_answers_what_newer_input_took_the_place_of_is_led_to_what_is_asked_now(
+    opened: Opened, client_of: Any, sent: Any
+) -> None:
+    async def ask(state: dict[str, Any]) -> dict[str, Any]:
+        return {"said": interrupt("Go on?")}
+
+    newest = Flow(key="order", supersede=True)
+    workflow = Workflow("ordering", version="1", graph=chain(ask=ask), triggers=[On("ordered", flow=newest)])
+    async with opened(workflow) as app, client_of(app) as client:
+        first = await sent(client, "1", {"order": "a", "n": 1}, "ordered")
+        await app.engine.advance(first)
+        [asked] = await app.store.reviews()
+        seen = fields(await client.get(f"{REVIEWS}/{asked.id}"), "approve")
+        second = await sent(client, "2", {"order": "a", "n": 2}, "ordered")
+        await app.engine.advance(second)
+        [instead] = await app.store.reviews(state=ReviewState.OPEN)
+
+        answer = await client.post(f"{REVIEWS}/{asked.id}/decision", data=seen)
+
+        assert (answer.status_code, "Newer input came" in alert(answer)) == (410, True)
+        links = page(answer).xpath("//*[@role='alert']//a/@href")
+        assert links == [f"/inbox/runs/{second}", f"{REVIEWS}/{instead.id}"]
 
 
 # -- what is written ---------------------------------------------------------------------------------------------------
@@ -157,6 +214,13 @@ async def test_what_may_be_left_out_is_left_out_where_nobody_writes_it(asking: A
         decision = (await app.store.review(found.id)).decision
         assert decision is not None
         assert decision.response == {"to": "ann"}
+
+
+async def test_what_is_too_large_to_be_sent_back_can_be_approved_all_the_same(asking: Asking) -> None:
+    large = {"numbers": [1] * 150_000}
+    async with asking({"question": "Go on?", "arguments": large, "allowed": ["approve", "edit"]}) as (_, client, found):
+        assert not page(await client.get(f"{REVIEWS}/{found.id}")).xpath("//button[@value='edit']")
+        assert (await press(client, found.id, "approve")).status_code == 303
 
 
 @pytest.mark.parametrize("encoding", ["data", "files"])

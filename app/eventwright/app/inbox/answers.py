@@ -16,6 +16,7 @@ from eventwright.app.web.access import Principal
 from eventwright.app.web.form_posts import Post, in_words
 from eventwright.app.web.models import DecisionBody
 from eventwright.app.web.refusals import logged_problem
+from eventwright.app.wire.strict_json import LIMIT
 from eventwright.queue.desk import AlreadyDecided, ReviewClosed, StaleDecision, UnfitDecision
 from eventwright.runs.errors import EventwrightError, MayNotDecide
 from eventwright.runs.records import Decision, DecisionType, Review
@@ -103,6 +104,13 @@ class Written:
             (empty_counts or text.strip()) and text != proposed.get(name, text)
             for name, text in self.texts.get(answer, {}).items()
         )
+
+
+def offered(review: Review) -> list[DecisionType]:
+    """The answers that the page takes. An edit is one where what is proposed fits into a post: the page sends it along
+    with every answer."""
+    size = sum(len(one.text) for one in fields_of(review, DecisionType.EDIT).items)
+    return [answer for answer in review.allowed if answer is not DecisionType.EDIT or size <= LIMIT // 4]
 
 
 def fields_of(review: Review, answer: DecisionType) -> Fields:

@@ -136,7 +136,7 @@ def fields_for_edit(arguments: Any, schema: Mapping[str, Any] | None) -> Fields:
     root = schema or {}
     members = root.get("properties")
     members = members if isinstance(members, Mapping) else {}
-    return Fields(tuple(_field(name, members.get(name), root, value) for name, value in arguments.items()))
+    return Fields(tuple(_edited(name, members.get(name), root, value) for name, value in arguments.items()))
 
 
 def fields_for_response(schema: Mapping[str, Any] | None, proposed: Any = None) -> Fields:
@@ -156,6 +156,12 @@ def fields_for_response(schema: Mapping[str, Any] | None, proposed: Any = None) 
         return Fields(tuple(map(_not_chosen, made)))
     field = _field(WHOLE, schema, schema, proposed, proposed=isinstance(proposed, str), label="Answer")
     return Fields((_not_chosen(field),), alone=True)
+
+
+def _edited(name: str, part: Mapping[str, Any] | None, root: Mapping[str, Any], value: Any) -> Field:
+    """The field with what is proposed in it, even where that is none of the options."""
+    field = _field(name, part, root, value)
+    return field if field.has_proposed or value is None else _field(name, None, {}, value)
 
 
 def _not_chosen(field: Field) -> Field:
@@ -232,7 +238,7 @@ def _one_of(shapes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         return shapes[0]
     if shapes and all("const" in shape for shape in shapes):
         return {"enum": [shape["const"] for shape in shapes]}
-    kinds = {shape.get("type") for shape in shapes}
+    kinds = {str(shape.get("type")) for shape in shapes}
     # A number that may come as a text as well, so that no digit of it is lost, is written as a text.
     return {"type": "string"} if kinds == {"number", "string"} else {}
 

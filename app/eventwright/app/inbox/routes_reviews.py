@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from eventwright.app.composition import App
 from eventwright.app.inbox import words
-from eventwright.app.inbox.answers import PREFIX, Trouble, Unanswered, Written, fields_of, trouble_of
+from eventwright.app.inbox.answers import PREFIX, Trouble, Unanswered, Written, fields_of, offered, trouble_of
 from eventwright.app.inbox.door import Asker, Chosen, InboxRoute, Who, check_mark
 from eventwright.app.inbox.pages import HEADERS, page
 from eventwright.app.web.bodies import read_body
@@ -22,12 +22,15 @@ from eventwright.app.web.paging import Cursor, Eventwright, Id, Name, cut
 from eventwright.guardrails.concerns import concerns
 from eventwright.runs.agenda import agenda
 from eventwright.runs.errors import EventwrightError, UnknownReview
+from eventwright.runs.gathered import gathered
 from eventwright.runs.records import DecisionType, Review, ReviewState, Run
 
 router = APIRouter(prefix="/inbox", include_in_schema=False, route_class=InboxRoute)
 
 #: Questions on a page.
 PAGE = 30
+#: What stands in the form of a page that nobody has answered.
+NOTHING = Written()
 
 
 @router.get("")
@@ -103,7 +106,7 @@ async def _shown(
     who: Asker,
     review: Review,
     workflow: str | None,
-    written: Written | None = None,
+    written: Written = NOTHING,
     trouble: Trouble | None = None,
 ) -> Response:
     run, now = await app.store.run(review.run_id), await app.store.recent_now()
@@ -119,11 +122,11 @@ async def _shown(
         now=now,
         agreed=agreed,
         beside=beside,
+        others=len(await gathered(app.store, run.id)),
         workflow=workflow,
         trouble=trouble,
-        written=written or Written(),
-        changing=written is not None
-        and (written.type is DecisionType.EDIT or written.has_written(review, DecisionType.EDIT)),
+        written=written,
+        changing=written.type is DecisionType.EDIT or written.has_written(review, DecisionType.EDIT),
         token_name=TOKEN,
         **_told(app, who, review, run, agreed, now),
     )
@@ -132,6 +135,7 @@ async def _shown(
 def _told(app: App, who: Asker, review: Review, run: Run, agreed: list[str], now: datetime) -> dict[str, Any]:
     """What the page says about a review, in words."""
     open_ = review.state is ReviewState.OPEN
+    allowed = offered(review) if open_ else []
     warnings = concerns(review.arguments, question=review.question, evidence=review.evidence)
     return {
         "arguments": words.rows(review.arguments, words.WHOLE_ARGUMENT) if review.arguments is not None else [],
@@ -148,8 +152,8 @@ def _told(app: App, who: Asker, review: Review, run: Run, agreed: list[str], now
         "asked": words.asked(review, agreed),
         "deadline": words.deadline_of(review, now),
         "obstacle": words.obstacle(review, who.name, app.settings.who_has_which_role, agreed) if open_ else "",
-        "allowed": [str(answer) for answer in review.allowed] if open_ else [],
-        "fields": {str(answer): fields_of(review, answer) for answer in PREFIX if answer in review.allowed},
+        "allowed": [str(answer) for answer in allowed],
+        "fields": {str(answer): fields_of(review, answer) for answer in PREFIX if answer in allowed},
         "prefix": {str(answer): prefix for answer, prefix in PREFIX.items()},
     }
 

@@ -182,6 +182,7 @@ async def _shown(app: App, who: Asker, run: Run) -> Response:
         standing=standing,
         closed=[review for review in reviews if review.state is not ReviewState.OPEN],
         data=words.rows(run.event.data),
+        others=len(await gathered(store, run.id)),
         drawn=len(journal) <= DRAWN,
         loaded=_is_loaded(app, run),
         final=run.state in FINAL,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import time
 
 from itsdangerous import BadData, Signer, URLSafeTimedSerializer
 
@@ -16,6 +17,8 @@ from eventwright.app.web.access import KEY_HOLDER, Principal
 
 #: Seconds that a session lasts.
 LASTS = 12 * 3600
+#: Seconds by which the clock of another machine may be ahead.
+AHEAD = 30
 #: Characters that a cookie of ours has at most.
 _LONGEST = 2000
 
@@ -52,8 +55,10 @@ class Sessions:
         if len(token) > _LONGEST:
             return None
         try:
-            name = self._cookies.loads(token, max_age=LASTS)
+            name, began = self._cookies.loads(token, return_timestamp=True)
         except BadData:
+            return None
+        if not -AHEAD <= time.time() - began.timestamp() <= LASTS:
             return None
         return Principal(KEY_HOLDER, verified=True) if name is None else Principal(name, verified=False)
 

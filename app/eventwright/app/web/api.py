@@ -44,7 +44,6 @@ def create_api(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
     )
     api.state.eventwright = app
     api.state.ending = ending or asyncio.Event()
@@ -52,7 +51,7 @@ def create_api(
     api.state.turnstile = Turnstile(app.settings.forms_per_minute)
     api.state.slack = slack or SlackAnswers()
     for routes in (routes_events, routes_webhooks, routes_forms, routes_runs, routes_reviews, routes_system):
-        api.include_router(routes.router)
+        api.routes.extend(routes.router.routes)  # as they are: `include_router` reads every signature once more
     if app.settings.inbox:
         serve_inbox(api, key_of(app.settings))
     tell_problems(api)

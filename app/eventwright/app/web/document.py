@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
 from eventwright.app.web import examples
 from eventwright.app.web.models import Body
@@ -59,6 +60,11 @@ _ACTOR: dict[str, Any] = {
     "schema": {"type": "string", "maxLength": 200},
     "example": "ann",
 }
+
+
+def operation_id(route: APIRoute) -> str:
+    """The name of an operation in the document: its function's."""
+    return route.name
 
 
 def takes(model: type[Body], *, required: bool = True) -> dict[str, Any]:

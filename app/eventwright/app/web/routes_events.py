@@ -12,6 +12,7 @@ from eventwright.app.observing.spans import TRACEPARENT, valid_parent
 from eventwright.app.web import examples
 from eventwright.app.web.access import Who
 from eventwright.app.web.bodies import read, read_body
+from eventwright.app.web.document import operation_id
 from eventwright.app.web.models import Accepted, AcceptedEvent, EventPage, StoredEvent
 from eventwright.app.web.paging import Cursor, Eventwright, Id, Limit, cut, problems
 from eventwright.app.web.taking_in import answer, take_in_each
@@ -20,7 +21,7 @@ from eventwright.app.wire.problems import Problem, ProblemType, Refused
 from eventwright.runs.event import Event
 from eventwright.runs.records import EventState
 
-router = APIRouter(prefix="/v1", tags=["events"])
+router = APIRouter(prefix="/v1", tags=["events"], generate_unique_id_function=operation_id)
 
 _EVENT_SCHEMA: dict[str, Any] = {
     "type": "object",

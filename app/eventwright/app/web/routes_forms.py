@@ -17,6 +17,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from eventwright.app.composition import App
 from eventwright.app.web import examples
 from eventwright.app.web.bodies import read, read_body
+from eventwright.app.web.document import operation_id
 from eventwright.app.web.form_posts import (
     TOKEN,
     TRAP,
@@ -37,7 +38,7 @@ from eventwright.graphs.workflow import On, UnknownWorkflow
 from eventwright.runs.errors import EventwrightError
 from eventwright.runs.event import Event
 
-router = APIRouter(tags=["events"])
+router = APIRouter(tags=["events"], generate_unique_id_function=operation_id)
 
 #: Nothing from elsewhere, no scripts, and no frame around it. A page without any referrer would have its own posts come
 #: from the origin `null`, as a browser sends them, which is nobody's: they would be refused.

@@ -9,14 +9,14 @@ from fastapi import APIRouter, Depends
 from eventwright.app.composition import App
 from eventwright.app.web.access import Who
 from eventwright.app.web.bodies import body_of
-from eventwright.app.web.document import takes
+from eventwright.app.web.document import operation_id, takes
 from eventwright.app.web.models import DecisionBody, Review, ReviewPage
 from eventwright.app.web.paging import Cursor, Eventwright, Id, Limit, Name, cut, problems
 from eventwright.app.wire.problems import ProblemType
 from eventwright.runs import records
 from eventwright.runs.records import Decision, ReviewState
 
-router = APIRouter(prefix="/v1", tags=["reviews"])
+router = APIRouter(prefix="/v1", tags=["reviews"], generate_unique_id_function=operation_id)
 
 
 @router.get("/reviews", responses=problems(ProblemType.BAD_REQUEST))

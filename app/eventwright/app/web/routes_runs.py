@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from eventwright.app.composition import App
 from eventwright.app.web.access import Who
 from eventwright.app.web.bodies import body_of
-from eventwright.app.web.document import takes
+from eventwright.app.web.document import operation_id, takes
 from eventwright.app.web.models import Journal, Run, RunPage
 from eventwright.app.web.models_repairs import Effect, Ledger, Replay, Replayed, ReplayFilter, Undo
 from eventwright.app.web.paging import Cursor, Eventwright, Id, Limit, Name, cut, problems
@@ -24,7 +24,7 @@ from eventwright.runs.states import FINAL, RunState
 from eventwright.runs.turns import ahead
 from eventwright.runs.waits import waiting_for
 
-router = APIRouter(prefix="/v1", tags=["runs"])
+router = APIRouter(prefix="/v1", tags=["runs"], generate_unique_id_function=operation_id)
 
 #: Seconds that one request may wait for a run.
 LONGEST_WAIT = 60.0

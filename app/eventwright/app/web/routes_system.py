@@ -8,6 +8,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from eventwright.app.web.document import operation_id
 from eventwright.app.web.metrics_server import METRICS
 from eventwright.app.web.models import Health, Index
 from eventwright.app.web.models_workflows import (
@@ -31,7 +32,7 @@ from eventwright.guardrails.policy import Policy
 from eventwright.runs.errors import StoreUnavailable
 from eventwright.runs.schedules import last_firings
 
-router = APIRouter()
+router = APIRouter(generate_unique_id_function=operation_id)
 
 #: Seconds that the database has to answer a probe.
 PROBE_SECONDS = 3.0

@@ -13,6 +13,7 @@ from eventwright.app.web import delivering, examples
 from eventwright.app.web.access import Who
 from eventwright.app.web.bodies import read_body
 from eventwright.app.web.clicks import decide_by_click
+from eventwright.app.web.document import operation_id
 from eventwright.app.web.models import Accepted
 from eventwright.app.web.models_webhooks import Delivery, DeliveryPage, ShownDelivery
 from eventwright.app.web.paging import Cursor, Eventwright, Id, Limit, cut, problems
@@ -24,7 +25,7 @@ from eventwright.runs.errors import EventwrightError
 from eventwright.runs.records import DeliveryOutcome
 from eventwright.tools.slack_answers import SlackAnswers
 
-router = APIRouter(prefix="/v1", tags=["webhooks"])
+router = APIRouter(prefix="/v1", tags=["webhooks"], generate_unique_id_function=operation_id)
 
 _WEBHOOK_BODY: dict[str, Any] = {
     "required": True,
