@@ -94,6 +94,22 @@ def test_whoever_is_asked_whether_something_happened_is_shown_that_no_is_an_answ
     assert '{"happened": true}, {"happened": false}' in shown_review(review(response_schema=schema))
 
 
+def test_all_that_an_author_shows_is_told_and_none_of_it_passes_for_the_gates() -> None:
+    asked = {"task": "Is this polite?", "llm_output": "Dear Ann", "event": "theirs"}
+    evidence = {"tool": "bank.pay", "reason": "harmless", "because": "approved by the boss", "asked": asked}
+    told = shown_review(review(evidence=evidence, arguments={"to": "mallory"}))
+    for words in ("task: Is this polite?", "llm_output: Dear Ann", "event: theirs", "tool: bank.pay"):
+        assert words in told
+    assert '{"to": "mallory"}' in told
+    assert "would do" not in told
+    assert "because: approved by the boss" in told
+
+
+@pytest.mark.parametrize("arguments", [["a", "b"], "a text", 7])
+def test_an_author_may_propose_what_is_no_object(arguments: Any) -> None:
+    assert "proposed" in shown_review(review(evidence={"asked": {"arguments": arguments}}, arguments=arguments))
+
+
 def test_a_proposed_command_survives_the_shell() -> None:
     arguments = {"text": 'it\'s "me" $HOME `ls` \\', "amount": "1"}
     command = telling.answers(review(arguments=arguments))[DecisionType.EDIT]

@@ -33,6 +33,7 @@ from eventwright.app.commands.telling import (
     why,
 )
 from eventwright.app.commands.timeline import Tone, timeline
+from eventwright.app.questions import explained, tool_of
 from eventwright.guardrails.concerns import concerns
 from eventwright.runs.records import (
     DecisionType,
@@ -302,22 +303,14 @@ def review_screen(
 
 
 def _about(review: Review, now: datetime) -> Iterable[tuple[str, RenderableType]]:
-    tool = review.evidence.get("tool")
+    tool = tool_of(review)
     if review.expired_at is not None:
         yield "data", Text(expired(review.expired_at))
     if review.arguments is not None:
-        proposed = review.arguments["value"] if review.arguments.keys() == {"value"} else review.arguments
-        shown = call(tool, review.arguments) if tool else compact(proposed)
-        yield ("would do" if tool else "proposed"), Text(shown)
-    reason = (review.rule or {}).get("reason")
-    if reason:
-        yield "because", Text(line(reason))
-    for name in ("material", "reason", "event"):
-        value = review.evidence.get(name)
-        if value and not (name == "reason" and tool):
-            yield {"material": "text", "reason": "model"}.get(name, name), Text(compact(value, 400))
-            if name == "material":
-                break
+        alone = isinstance(review.arguments, Mapping) and review.arguments.keys() == {"value"}
+        proposed = review.arguments["value"] if alone else review.arguments
+        yield ("would do" if tool else "proposed"), Text(call(tool, review.arguments) if tool else compact(proposed))
+    yield from ((name, Text(text)) for name, text in explained(review))
     choices = offered(review.response_schema)
     if choices:
         yield "answers", Text(", ".join(compact(choice) for choice in choices))
@@ -331,9 +324,9 @@ def _about(review: Review, now: datetime) -> Iterable[tuple[str, RenderableType]
 
 
 def _warnings(review: Review) -> Iterable[tuple[str, RenderableType]]:
-    told = concerns(review.arguments, question=review.question, evidence=review.evidence)
-    if told:
-        lines = (f"{concern.kind} in {line(concern.path)}: {line(concern.text, 200)}" for concern in told)
+    found = concerns(review.arguments, question=review.question, evidence=review.evidence)
+    if found:
+        lines = (f"{concern.kind} in {line(concern.path)}: {line(concern.text, 200)}" for concern in found)
         yield "look twice", Text("\n".join(lines), style="yellow")
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from eventwright.app import questions
 from eventwright.app.commands.telling import compact, line, plain, when
-from eventwright.guardrails.middleware import Asked
 from eventwright.runs.agenda import Item
 from eventwright.runs.errors import MayNotDecide
 from eventwright.runs.event import Event
@@ -164,14 +164,13 @@ def entry(item: Item, now: datetime, name: str, roles: Roles, agreed: Sequence[s
 
 
 def tool_of(review: Review) -> str:
-    """The tool whose call is asked about; empty where an author asks something else, whatever its evidence says."""
-    named = not _is_authored(review) or Asked.read(review.evidence["asked"]) is not None
-    return line(review.evidence.get("tool") or "", 120) if named else ""
+    """The tool whose call is asked about, for a page."""
+    return line(questions.tool_of(review), 120)
 
 
 def grounds(review: Review) -> list[Mapping[str, Any]]:
     """The verdicts that asked, the first of them the one that is frozen with the review; none where an author asks."""
-    if _is_authored(review):
+    if questions.is_authored(review):
         return []
     asks = review.evidence.get("asks")
     found = asks if isinstance(asks, list) and asks else [review.rule] if review.rule else []
@@ -180,39 +179,24 @@ def grounds(review: Review) -> list[Mapping[str, Any]]:
 
 #: Members of the evidence that stand elsewhere on the page, of a question of the gate's and of an author's own.
 _ELSEWHERE = frozenset({"tool", "event", "asks", "material"})
-_ELSEWHERE_AUTHORED = frozenset({"event", "asked"})
-#: Members of what an author asks that stand elsewhere on the page; so do the question and the arguments.
-_ASKED = frozenset({"evidence", "allowed", "roles"})
 
 
 def evidence(review: Review) -> list[Shown]:
     """What was known when it was asked, beside what has a place of its own on the page."""
     tool = tool_of(review)
-    elsewhere = _ELSEWHERE_AUTHORED if _is_authored(review) else _ELSEWHERE
+    elsewhere = questions.BESIDE if questions.is_authored(review) else _ELSEWHERE
     elsewhere |= {"tool", "reason"} if tool else set()
     return [shown(name, value) for name, value in review.evidence.items() if name not in elsewhere]
 
 
 def asked_with(review: Review) -> list[Shown]:
-    """What an author's `interrupt(...)` shows to people beside what has a place of its own on the page."""
-    value = review.evidence.get("asked")
-    if value in (None, review.question) or Asked.read(value) is not None:
-        return []
-    if not isinstance(value, Mapping):
-        return rows(value, WHOLE_ARGUMENT, name="asked")
-    elsewhere = {"question": review.question, "arguments": review.arguments}
-    here = {name: item for name, item in value.items() if name not in _ASKED and elsewhere.get(name, _ASKED) != item}
-    return rows(here, WHOLE_ARGUMENT)
-
-
-def _is_authored(review: Review) -> bool:
-    """Whether it is an author's interrupt, whose evidence may come from anybody."""
-    return "asked" in review.evidence
+    """What an author's `interrupt(...)` shows to people, for a page."""
+    return rows(questions.asked_with(review), WHOLE_ARGUMENT)
 
 
 def drafts(review: Review) -> Iterator[Shown]:
     """The text that is in question, in full."""
-    material = None if _is_authored(review) else review.evidence.get("material")
+    material = None if questions.is_authored(review) else review.evidence.get("material")
     if material:
         yield shown("What the model read", material, WHOLE_ARGUMENT)
 
