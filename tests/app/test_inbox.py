@@ -205,6 +205,12 @@ async def test_a_page_that_is_not_there_is_said_to_be_missing(client: httpx.Asyn
         assert (answer.status_code, bool(words(answer))) == (404, True), path
 
 
+async def test_the_inbox_is_found_from_the_index_and_as_a_folder_too(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/")).json()["links"]["inbox"] == "/inbox"
+    answer = await client.get("/inbox/")
+    assert (answer.status_code, answer.headers["location"]) == (308, "/inbox")
+
+
 async def test_a_plain_yes_beside_a_written_answer_is_asked_back(
     opened: Opened, client_of: Any, sent: Any, asking_workflow: Any
 ) -> None:

@@ -313,3 +313,4 @@ async def test_a_process_of_another_version_leaves_no_wrong_style_behind(visitor
 async def test_the_inbox_can_be_left_out(opened: Opened, client_of: Any) -> None:
     async with opened(inbox=False) as app, client_of(app) as client:
         assert (await client.get("/inbox")).status_code == 404
+        assert "inbox" not in (await client.get("/")).json()["links"]

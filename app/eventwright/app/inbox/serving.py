@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from fastapi import APIRouter, FastAPI
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from eventwright.app.inbox import pages, routes_reviews, routes_runs, routes_sign_in
 from eventwright.app.inbox.door import InboxRoute, Who
@@ -18,6 +18,12 @@ from eventwright.app.web.form_posts import Turnstile
 ADDRESS = "/inbox"
 
 _rest = APIRouter(prefix=ADDRESS, include_in_schema=False, route_class=InboxRoute)
+
+
+@_rest.get("/")
+async def with_a_slash(who: Who) -> Response:
+    """The list, for whoever writes its address like a folder's."""
+    return RedirectResponse(ADDRESS, HTTPStatus.PERMANENT_REDIRECT)
 
 
 @_rest.get("/{path:path}")

@@ -138,9 +138,10 @@ async def metrics(app: Eventwright) -> Response:
 
 
 @router.get("/", tags=["service"])
-async def index(request: Request) -> Index:
-    """Where everything is. There is no page to click: /openapi.json can be opened in any OpenAPI viewer."""
-    links = {
+async def index(request: Request, app: Eventwright) -> Index:
+    """Where everything is. /openapi.json can be opened in any OpenAPI viewer."""
+    links = {"inbox": "/inbox"} if app.settings.inbox else {}
+    links |= {
         "events": "/v1/events",
         "webhooks": "/v1/webhooks/{source}",
         "runs": "/v1/runs",
