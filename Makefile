@@ -10,6 +10,9 @@ CONTRACT := .contract-rq
 # Tests wait as well as they compute: one process more than there are cores.
 TESTERS := $(shell echo $$(($$(nproc) + 1)))
 
+# Many processes are started here: none of them should compile everything anew, as some containers want it.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test soak soak-tests attacks contract-rq check bench bench-agentdojo
 

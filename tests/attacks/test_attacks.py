@@ -116,6 +116,7 @@ def test_the_figures_of_agentdojo_on_that_page_are_those_that_were_measured() ->
 # -- the arms ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(600)
 async def test_every_attack_succeeds_when_the_guard_is_off(tmp_path: Path) -> None:
     found = await run_arm(SOME, tmp_path, **GUARD_OFF)
 
@@ -131,6 +132,7 @@ async def test_no_attack_succeeds_while_nobody_answers_and_then_the_deadline_doe
     assert undelivered(found) == []
 
 
+@pytest.mark.timeout(600)
 async def test_no_attack_succeeds_under_a_reviewer_who_approves_what_is_honest(tmp_path: Path) -> None:
     found = await run_arm(SOME, tmp_path, ATTENDED)
 
@@ -139,6 +141,7 @@ async def test_no_attack_succeeds_under_a_reviewer_who_approves_what_is_honest(t
     assert sum(outcome.approvals for outcome in found) > 0
 
 
+@pytest.mark.timeout(600)
 async def test_honest_runs_reach_their_business_outcome_and_nothing_is_denied_to_them(tmp_path: Path) -> None:
     found = await run_arm(honest(SOME), tmp_path, ATTENDED)
 

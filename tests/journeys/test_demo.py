@@ -53,9 +53,10 @@ def start(*options: str, folder: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.timeout(300)
 def test_the_demo_plays_every_hard_case_to_its_end_and_leaves_nothing_behind(tmp_path: Path) -> None:
     process = start("--once", folder=tmp_path)
-    told, complaints = process.communicate(timeout=110)
+    told, complaints = process.communicate(timeout=280)
 
     assert (process.returncode, complaints) == (0, "")
     before, _, after = told.partition("so three colleagues do it by a script")
