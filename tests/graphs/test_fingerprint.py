@@ -92,6 +92,7 @@ print(support.fingerprint)
 """
 
 
+@pytest.mark.soak
 def test_other_processes_and_other_hash_seeds_make_the_same_fingerprint() -> None:
     printed = {
         subprocess.run(

@@ -22,6 +22,7 @@ def begin(sagas: Any, *options: str, **data: Any) -> str:
     return run_id
 
 
+@pytest.mark.soak
 def test_what_cannot_be_undone_is_an_error_that_says_what_to_do(sagas: Any) -> None:
     run_id = begin(sagas)
     busy = sagas("undo", run_id, "--yes")
@@ -69,6 +70,7 @@ def test_a_call_that_nobody_knows_of_is_read_back_by_a_worker(sagas: Any, tmp_pa
     assert "it is known of every write" in sagas("reconcile", run_id).err
 
 
+@pytest.mark.soak
 def test_two_people_are_shown_who_has_agreed_and_who_may_not(sagas: Any) -> None:
     run_id = begin(sagas, "--by", "dana", amount="80")
     sagas("worker", "--burst")

@@ -85,6 +85,7 @@ def test_the_roles_that_the_rule_about_discounts_asks_for_are_known_before_it_as
     assert "in the role sales-manager or sales-director" in shop("policy", "show", "discounts").out
 
 
+@pytest.mark.soak
 def test_a_question_that_nobody_has_the_role_for_is_a_fault(shell: Any) -> None:
     shop = partial(shell, EVENTWRIGHT_WORKFLOWS="cli_roles")
     shop("send", "--type", "wanted", "--data", '{"amount": "10"}')
@@ -138,6 +139,7 @@ def test_a_database_is_made_and_its_schema_told(shell: Any) -> None:
     assert shell("db", "status", "--json").json == made | {"newest": made["revision"]}
 
 
+@pytest.mark.soak
 def test_a_workflow_is_shown_with_what_it_may_do(used: Any) -> None:
     shown = used("workflows", "orders").out
     assert "a person approves: amount above 50" in shown

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 
 def sent(shell: Any, type: str, data: dict[str, str]) -> str:
     said = shell.send(type, data, "--json")
@@ -45,6 +47,7 @@ def test_an_event_is_sent_worked_on_decided_and_completed(shell: Any) -> None:
     assert kinds.count("decision") == kinds.count("effect_done") == 1
 
 
+@pytest.mark.soak
 def test_an_edit_must_fit_and_is_what_is_done(shell: Any) -> None:
     run_id = sent(shell, "order.returned", {"customer": "Ann", "amount": "80.00"})
     shell("worker", "--burst")
@@ -77,6 +80,7 @@ def test_a_question_takes_a_plain_text_and_a_cancelled_run_takes_no_answer(shell
     assert shell("reviews").out == "Nobody is asked anything.\n"
 
 
+@pytest.mark.soak
 def test_dead_letters_are_taken_up_again_one_by_one_or_all(shell: Any, tmp_path: Path) -> None:
     needed = tmp_path / "needed"
     runs = [sent(shell, "file.needed", {"needs": str(needed)}) for _ in range(3)]

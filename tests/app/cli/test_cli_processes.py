@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 
 @contextmanager
 def running(shell: Any, *words: str, **settings: str) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
@@ -78,6 +80,7 @@ def test_an_api_for_strangers_is_not_started_without_a_key(shell: Any) -> None:
     assert "EVENTWRIGHT_API_KEY" in said.err.splitlines()[-1]
 
 
+@pytest.mark.soak
 def test_a_second_signal_ends_a_worker_that_is_still_finishing(shell: Any) -> None:
     shell.send("nap.wanted", {})
     with running(shell, "worker", EVENTWRIGHT_DRAIN_SECONDS="600") as (process, said):

@@ -5,7 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import pytest
 
+
+@pytest.mark.soak
 def test_without_the_role_the_command_fails_and_says_who_may(shell: Any) -> None:
     shop = partial(shell, EVENTWRIGHT_WORKFLOWS="cli_roles", EVENTWRIGHT_ROLES="manager=mona,max")
     sent = shop("send", "--type", "wanted", "--data", '{"amount": "10"}', "--json")
