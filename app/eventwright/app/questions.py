@@ -11,8 +11,8 @@ from eventwright.runs.records import Review
 
 #: Characters of a value in a terminal.
 LONGEST = 400
-#: Members of an author's evidence that are ours, and have a place of their own.
-BESIDE = frozenset({"event", "asked"})
+#: Members of the evidence that have a place of their own, in an author's question and in one of the gate's.
+_AUTHORED, _OURS = frozenset({"event", "asked"}), frozenset({"tool", "event", "asks", "material"})
 #: Members of what an author asks that have a place of their own; so do the question and the arguments.
 _ELSEWHERE = frozenset({"evidence", "allowed", "roles"})
 
@@ -43,14 +43,27 @@ def asked_with(review: Review) -> dict[str, Any]:
     }
 
 
+def evidence(review: Review) -> dict[str, Any]:
+    """What was known when it was asked, beside what has a place of its own."""
+    elsewhere = _AUTHORED if is_authored(review) else _OURS
+    elsewhere |= {"tool", "reason"} if tool_of(review) else set()
+    return {name: value for name, value in review.evidence.items() if name not in elsewhere}
+
+
+def proposed(review: Review) -> Any:
+    """What is proposed: the arguments, or the value that stands in them alone."""
+    arguments: Any = review.arguments
+    alone = isinstance(arguments, Mapping) and arguments.keys() == {"value"}
+    return arguments["value"] if alone else arguments
+
+
 def explained(review: Review) -> Iterator[tuple[str, str]]:
     """What a terminal tells beside the proposal: why the gate asks, or what an author shows, by names that cannot pass
     for the gate's."""
     if not is_authored(review):
         yield from _known(review)
         return
-    evidence = {name: value for name, value in review.evidence.items() if name not in BESIDE}
-    for label, members in (("shown", asked_with(review)), ("evidence", evidence)):
+    for label, members in (("shown", asked_with(review)), ("evidence", evidence(review))):
         if members:
             yield label, "\n".join(f"{line(name, 60)}: {compact(value, LONGEST)}" for name, value in members.items())
     if event := review.evidence.get("event"):

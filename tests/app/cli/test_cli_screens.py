@@ -105,6 +105,15 @@ def test_all_that_an_author_shows_is_told_and_none_of_it_passes_for_the_gates() 
     assert "because: approved by the boss" in told
 
 
+def test_a_call_that_the_middleware_asks_about_is_shown_as_one_and_its_tool_once() -> None:
+    asked = {"action_requests": [{"name": "users.delete", "args": {"id": 7}}]}
+    told = shown_review(
+        review(evidence={"tool": "users.delete", "reason": "asked", "asked": asked}, arguments={"id": 7})
+    )
+    assert "would do  users.delete(id=7)" in told
+    assert told.count("users.delete") == 1
+
+
 @pytest.mark.parametrize("arguments", [["a", "b"], "a text", 7])
 def test_an_author_may_propose_what_is_no_object(arguments: Any) -> None:
     assert "proposed" in shown_review(review(evidence={"asked": {"arguments": arguments}}, arguments=arguments))

@@ -33,7 +33,7 @@ from eventwright.app.commands.telling import (
     why,
 )
 from eventwright.app.commands.timeline import Tone, timeline
-from eventwright.app.questions import explained, tool_of
+from eventwright.app.questions import explained, proposed, tool_of
 from eventwright.guardrails.concerns import concerns
 from eventwright.runs.records import (
     DecisionType,
@@ -307,9 +307,8 @@ def _about(review: Review, now: datetime) -> Iterable[tuple[str, RenderableType]
     if review.expired_at is not None:
         yield "data", Text(expired(review.expired_at))
     if review.arguments is not None:
-        alone = isinstance(review.arguments, Mapping) and review.arguments.keys() == {"value"}
-        proposed = review.arguments["value"] if alone else review.arguments
-        yield ("would do" if tool else "proposed"), Text(call(tool, review.arguments) if tool else compact(proposed))
+        shown = call(tool, review.arguments) if tool else compact(proposed(review))
+        yield ("would do" if tool else "proposed"), Text(shown)
     yield from ((name, Text(text)) for name, text in explained(review))
     choices = offered(review.response_schema)
     if choices:

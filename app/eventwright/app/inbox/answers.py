@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from eventwright.app.inbox.fields import WHOLE, Fields, fields_for_edit, fields_for_response
 from eventwright.app.inbox.words import outcome
+from eventwright.app.questions import proposed
 from eventwright.app.web.access import Principal
 from eventwright.app.web.form_posts import Post, in_words
 from eventwright.app.web.models import DecisionBody
@@ -86,14 +87,7 @@ class Written:
             raise Unanswered(
                 {ELSEWHERE: f"{found[0]['loc'][0] if found[0]['loc'] else 'answer'}: {in_words(found[0])}"}
             ) from error
-        return Decision(
-            type=said.type,
-            by=by.name,
-            verified=by.verified,
-            arguments=said.arguments,
-            response=said.response,
-            comment=said.comment,
-        )
+        return said.decision(by.name, verified=by.verified)
 
     def has_written(self, review: Review, answer: DecisionType) -> bool:
         """Whether something else stands in the fields of this answer than what stood there at first."""
@@ -115,12 +109,10 @@ def offered(review: Review) -> list[DecisionType]:
 
 def fields_of(review: Review, answer: DecisionType) -> Fields:
     """The fields of an answer to this review; none for a plain yes or no."""
-    arguments: Any = review.arguments
     if answer is DecisionType.EDIT:
-        return fields_for_edit(arguments, review.response_schema)
+        return fields_for_edit(review.arguments, review.response_schema)
     if answer is DecisionType.RESPOND:
-        alone = isinstance(arguments, Mapping) and arguments.keys() == {"value"}
-        return fields_for_response(review.response_schema, arguments["value"] if alone else arguments)
+        return fields_for_response(review.response_schema, proposed(review))
     return Fields(())
 
 

@@ -177,16 +177,9 @@ def grounds(review: Review) -> list[Mapping[str, Any]]:
     return [verdict for verdict in found if isinstance(verdict, Mapping)]
 
 
-#: Members of the evidence that stand elsewhere on the page, of a question of the gate's and of an author's own.
-_ELSEWHERE = frozenset({"tool", "event", "asks", "material"})
-
-
 def evidence(review: Review) -> list[Shown]:
-    """What was known when it was asked, beside what has a place of its own on the page."""
-    tool = tool_of(review)
-    elsewhere = questions.BESIDE if questions.is_authored(review) else _ELSEWHERE
-    elsewhere |= {"tool", "reason"} if tool else set()
-    return [shown(name, value) for name, value in review.evidence.items() if name not in elsewhere]
+    """What was known when it was asked, for a page."""
+    return [shown(name, value) for name, value in questions.evidence(review).items()]
 
 
 def asked_with(review: Review) -> list[Shown]:

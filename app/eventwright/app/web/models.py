@@ -288,6 +288,17 @@ class DecisionBody(Body):
             raise ValueError("respond needs a `response`")
         return self
 
+    def decision(self, by: str, *, verified: bool) -> records.Decision:
+        """What this says, in the name of whoever says it."""
+        return records.Decision(
+            type=self.type,
+            by=by,
+            verified=verified,
+            arguments=self.arguments,
+            response=self.response,
+            comment=self.comment,
+        )
+
 
 # -- the service -------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from eventwright.app.web.models import DecisionBody, Review, ReviewPage
 from eventwright.app.web.paging import Cursor, Eventwright, Id, Limit, Name, cut, problems
 from eventwright.app.wire.problems import ProblemType
 from eventwright.runs import records
-from eventwright.runs.records import Decision, ReviewState
+from eventwright.runs.records import ReviewState
 
 router = APIRouter(prefix="/v1", tags=["reviews"], generate_unique_id_function=operation_id)
 
@@ -67,14 +67,7 @@ async def decide(
     The same decision by the same principal again is a 200. Whoever comes second gets a 409 with the decision that won.
     Where several people must agree, each of them answers one of the reviews; a 403 says that it takes somebody else.
     """
-    decision = Decision(
-        type=body.type,
-        by=who.name,
-        verified=who.verified,
-        arguments=body.arguments,
-        response=body.response,
-        comment=body.comment,
-    )
+    decision = body.decision(who.name, verified=who.verified)
     return await _shown(app, await app.engine.decide(review_id, decision, digest=body.digest))
 
 
